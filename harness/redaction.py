@@ -1,0 +1,49 @@
+"""Take secrets out of whatever is written down: evidence, reasons and reproduction commands."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+REDACTED = "[REDACTED]"
+
+_SECRET_KEY = re.compile(
+    r"authorization|cookie|password|token|secret|signature|api-?key|sec-websocket-protocol",
+    re.IGNORECASE,
+)
+_JWT = re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*")
+_URL_PASSWORD = re.compile(r"(?P<head>[a-z][a-z0-9+.-]*://[^\s:/@]+:)[^\s@/]+@", re.IGNORECASE)
+_PAIR = re.compile(
+    r"""(?P<head>["']\w*(?:password|token|secret|authorization)["']\s*:\s*["']"""
+    r"""|\b\w*(?:password|token|secret)=)(?P<value>[^\s"'&,}]+)""",
+    re.IGNORECASE,
+)
+# Names that hold the word but not the thing, as they occur in evidence.
+_HARMLESS = frozenset({"tokens", "token_kind", "token_case", "secrets"})
+
+
+def redact_text(text: str) -> str:
+    """The text with JWTs, passwords in URLs and ``password=…`` pairs replaced."""
+    text = _JWT.sub(REDACTED, text)
+    text = _URL_PASSWORD.sub(rf"\g<head>{REDACTED}@", text)
+    return _PAIR.sub(
+        lambda m: m.group(0) if m["value"].startswith("[") else m["head"] + REDACTED, text
+    )
+
+
+def redact(value: Any) -> Any:
+    """A JSON-able value with every secret replaced, at any depth."""
+    if isinstance(value, Mapping):
+        return {key: _redact_field(str(key), item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [redact(item) for item in value]
+    if isinstance(value, str):
+        return redact_text(value)
+    return value
+
+
+def _redact_field(key: str, item: Any) -> Any:
+    if isinstance(item, str) and item and key not in _HARMLESS and _SECRET_KEY.search(key):
+        return REDACTED
+    return redact(item)
