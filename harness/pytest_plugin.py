@@ -101,9 +101,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Leave pytest's header away when only suites/ is asked for."""
+    """Keep pytest's own header and counters away when only suites/ is asked for."""
     if config.args and all(Path(arg).resolve().name == "suites" for arg in config.args):
-        config.option.no_header = True
+        config.option.verbose = min(config.option.verbose, -2)
 
 
 def pytest_collection_modifyitems(
@@ -182,7 +182,7 @@ def _split(values: list[str]) -> list[str]:
 
 def _quieten(config: pytest.Config) -> None:
     """Let pytest's terminal reporter leave the lines to us."""
-    config.option.no_summary = True
+    config.option.verbose = -2
     reporter: Any = config.pluginmanager.getplugin("terminalreporter")
     if reporter is not None:
         reporter.showfspath = False
