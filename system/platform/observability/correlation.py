@@ -1,0 +1,70 @@
+"""Carries what is known about the present request to everything it causes (R7.16, R7.17)."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from contextvars import ContextVar, Token
+from dataclasses import dataclass
+from typing import Final
+
+_GOOD: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+
+@dataclass(frozen=True, slots=True)
+class RequestContext:
+    """Who asked, from where, under which id.
+
+    Attributes:
+        correlation_id: R7.16, 1-128 characters of `[A-Za-z0-9._-]`.
+        client_address: R1.40; None outside a request.
+        user_agent: header of the request, at most 512 characters; None if there is none.
+        traceparent: W3C trace context of the caller, unchecked; None if there is none.
+    """
+
+    correlation_id: str
+    client_address: str | None = None
+    user_agent: str | None = None
+    traceparent: str | None = None
+
+
+NOBODY: Final = RequestContext(correlation_id="")
+_current: ContextVar[RequestContext] = ContextVar("request_context", default=NOBODY)
+
+
+def current() -> RequestContext:
+    """Return the context of the running request or event; outside of both one with a new id."""
+    context = _current.get()
+    return context if context.correlation_id else RequestContext(correlation_id=str(uuid.uuid4()))
+
+
+def known() -> RequestContext | None:
+    """Return the running context, or None outside of any request or event."""
+    context = _current.get()
+    return context if context.correlation_id else None
+
+
+def bind(context: RequestContext) -> Token[RequestContext]:
+    """Make `context` the running one in this task; give the token to `unbind` when done."""
+    return _current.set(context)
+
+
+def unbind(token: Token[RequestContext]) -> None:
+    """Put back what was running before `bind`."""
+    _current.reset(token)
+
+
+def accept(correlation_id: str | None, request_id: str | None = None) -> str:
+    """Choose the id of a request (R7.16).
+
+    Args:
+        correlation_id: value of X-Correlation-ID, if there was one.
+        request_id: value of X-Request-ID, if there was one.
+
+    Returns:
+        The first if it is well formed, else the second if it is, else a new UUID.
+    """
+    for candidate in (correlation_id, request_id):
+        if candidate is not None and _GOOD.fullmatch(candidate):
+            return candidate
+    return str(uuid.uuid4())

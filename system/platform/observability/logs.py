@@ -1,0 +1,75 @@
+"""Writes logs as JSON lines with the running correlation id and without secrets (R7.21)."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+import traceback
+from typing import Any, Final, TextIO
+
+import msgspec
+
+from system.platform.observability import correlation, redaction
+
+_TRACEPARENT_PARTS: Final = 4
+_encode: Final = msgspec.json.Encoder(enc_hook=str).encode
+
+
+def trace_id(traceparent: str | None) -> str | None:
+    """Return the trace id of a W3C `traceparent`, or None."""
+    parts = (traceparent or "").split("-")
+    return parts[1] if len(parts) == _TRACEPARENT_PARTS and len(parts[1]) == 32 else None
+
+
+class JsonLines(logging.Formatter):
+    """One log entry as one line of JSON.
+
+    Args:
+        service: value of `service` in each line.
+    """
+
+    def __init__(self, service: str) -> None:
+        super().__init__()
+        self._service = service
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line.  `extra={"fields": {…}}` of a call adds keys."""
+        context = correlation.known()
+        seconds = time.gmtime(record.created)
+        line: dict[str, Any] = {
+            "timestamp": time.strftime("%Y-%m-%dT%H:%M:%S", seconds) + f".{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "service": self._service,
+            "logger": record.name,
+            "message": redaction.text(record.getMessage()),
+            "correlationId": context.correlation_id if context else None,
+            "traceId": trace_id(context.traceparent) if context else None,
+        }
+        fields = getattr(record, "fields", None)
+        if isinstance(fields, dict):
+            for key, value in redaction.tree(fields).items():
+                line.setdefault(key, value)
+        if record.exc_info and record.exc_info[0] is not None:
+            line["exception"] = redaction.text(
+                "".join(traceback.format_exception(*record.exc_info))
+            )
+        return _encode(line).decode()
+
+
+def configure(service: str, *, level: int = logging.INFO, stream: TextIO | None = None) -> None:
+    """Send all logs of this process through `JsonLines`.
+
+    Args:
+        service: name of the process, such as `auth-service`.
+        level: entries below it are dropped.
+        stream: where the lines go; standard error when None.
+    """
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(JsonLines(service))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    # Their own lines about every connection and retry say nothing that ours do not.
+    for chatty in ("aio_pika", "aiormq", "alembic", "asyncio", "aiohttp.access", "uvicorn"):
+        logging.getLogger(chatty).setLevel(max(level, logging.WARNING))
