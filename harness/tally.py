@@ -129,19 +129,23 @@ class Tally:
                 Verdict.FAIL,
                 f"{first.place}: seen {first.seen}, expected {first.expected}{more}",
             )
-        if self._doubts:
-            return Verdict.INCONCLUSIVE, "; ".join(self._doubts)
-        if self._missing:
-            shown = list(self._missing.items())[:8]
-            named = ", ".join(f"{name} ({why})" for name, why in shown)
-            rest = len(self._missing) - len(shown)
-            return (
-                Verdict.INCONCLUSIVE,
-                f"not judged: {named}{f' and {rest} more' if rest else ''}",
-            )
+        gaps = [f"not judged: {by_reason(self._missing)}"] if self._missing else []
+        if self._doubts or gaps:
+            return Verdict.INCONCLUSIVE, "; ".join([*self._doubts, *gaps])
         if not self._judged:
             if self._absent:
-                reasons = ", ".join(f"{name} ({why})" for name, why in self._absent.items())
-                return Verdict.NOT_APPLICABLE, f"declared absent: {reasons}"
+                return Verdict.NOT_APPLICABLE, f"declared absent: {by_reason(self._absent)}"
             return Verdict.INCONCLUSIVE, "nothing was judged"
         return Verdict.PASS, passed
+
+
+def by_reason(table: Mapping[str, str], shown: int = 4) -> str:
+    """Subjects grouped by their reason, as one readable line; long groups are cut and counted."""
+    groups: dict[str, list[str]] = {}
+    for name, reason in table.items():
+        groups.setdefault(reason, []).append(name)
+    lines = []
+    for reason, names in groups.items():
+        more = f" and {len(names) - shown} more" if len(names) > shown else ""
+        lines.append(f"{', '.join(names[:shown])}{more} ({reason})")
+    return "; ".join(lines)

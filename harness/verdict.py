@@ -171,26 +171,29 @@ def _decide(outcomes: Sequence[Outcome]) -> tuple[Verdict, str]:
 def _sobered(outcome: Outcome) -> Outcome:
     """The outcome with a PASS that was not earned taken back (rules 1, 2 and 6)."""
     if outcome.verdict is Verdict.NOT_APPLICABLE and not outcome.absent:
-        return inconclusive(
-            "not applicable was claimed, but the target declares no part of it absent",
-            outcome.evidence,
+        return _taken_back(
+            outcome, "not applicable was claimed, but the target declares no part of it absent"
         )
     if outcome.verdict is not Verdict.PASS:
         return outcome
     if outcome.missing:
         named = ", ".join(f"{name} ({why})" for name, why in sorted(outcome.missing.items()))
-        return inconclusive(f"not judged: {named}", outcome.evidence)
+        return _taken_back(outcome, f"not judged: {named}")
     if not outcome.judged:
-        return inconclusive("nothing was judged", outcome.evidence)
+        return _taken_back(outcome, "nothing was judged")
     for figure in outcome.figures:
         if figure.crosses_limit():
             low, high = figure.interval or (0.0, 0.0)
-            return inconclusive(
+            return _taken_back(
+                outcome,
                 f"the 95 % interval of {figure.name}, {low:g} to {high:g} {figure.unit}, "
                 f"does not lie on the good side of {figure.limit:g} {figure.unit}",
-                outcome.evidence,
             )
     return outcome
+
+
+def _taken_back(outcome: Outcome, reason: str) -> Outcome:
+    return msgspec.structs.replace(outcome, verdict=Verdict.INCONCLUSIVE, reason=reason)
 
 
 def _in_order(names: Iterable[str]) -> tuple[str, ...]:

@@ -76,5 +76,6 @@ def check(evidence: Evidence, limits: Limits) -> Outcome:
             continue
         seen = f"{reply['status']} to {', '.join(header_values(reply, 'location')) or 'nowhere'}"
         tally.equal(subject, seen, f"301 to {origin}{path}")
-    tally.enough("paths", len(evidence["replies"]), limits["paths"])
+    answered = sum(1 for reply in evidence["replies"].values() if not reply["error"])
+    tally.enough("paths answered", answered, limits["paths"])
     return tally.outcome()

@@ -1,0 +1,58 @@
+"""Every check judges recorded evidence as its file name says: pass, fail or inconclusive."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+from harness import thresholds
+from harness.evidence import Evidence
+from harness.verdict import Verdict
+
+SUITES = Path(__file__).parents[1]
+RECORDED = Path(__file__).parent / "recorded"
+CRITERIA = sorted(
+    path for path in SUITES.glob("*/test_*.py") if path.parent.name not in ("tests", "checks")
+)
+CASES = sorted(RECORDED.glob("*/*.json"))
+VERDICTS = {
+    "pass": Verdict.PASS,
+    "fail": Verdict.FAIL,
+    "inconclusive": Verdict.INCONCLUSIVE,
+}
+
+
+def _module(criterion: str) -> object:
+    name = f"test_{criterion.replace('-', '_')}"
+    path = next(path for path in CRITERIA if path.stem == name)
+    return importlib.import_module(f"suites.{path.parent.name}.{name}")
+
+
+@pytest.mark.parametrize("path", CASES, ids=lambda p: f"{p.parent.name}-{p.stem}")
+def test_recorded_evidence_is_judged_as_named(path: Path) -> None:
+    """`pass*.json` passes, `fail-*.json` fails, `inconclusive-*.json` cannot tell."""
+    limits = thresholds.load(SUITES / "thresholds.toml", "quick").of(path.parent.name)
+    check = _module(path.parent.name).check  # type: ignore[attr-defined] # each criterion has one
+
+    outcome = check(Evidence(path), limits)
+
+    assert outcome.verdict is VERDICTS[path.stem.split("-")[0]], outcome.reason
+
+
+@pytest.mark.parametrize("path", CRITERIA, ids=lambda p: p.stem)
+def test_criterion_has_passing_and_failing_evidence(path: Path) -> None:
+    """A criterion without recorded evidence of both kinds is not proven able to tell."""
+    recorded = RECORDED / path.stem.removeprefix("test_").replace("_", "-")
+
+    kinds = {case.stem.split("-")[0] for case in recorded.glob("*.json")}
+
+    assert {"pass", "fail"} <= kinds
+
+
+def test_thresholds_name_known_criteria_only() -> None:
+    """A table for a criterion that does not exist is a spelling mistake."""
+    known = {path.stem.removeprefix("test_").replace("_", "-") for path in CRITERIA}
+
+    assert thresholds.load(SUITES / "thresholds.toml", "quick").unknown(known) == set()
