@@ -14,7 +14,7 @@ from prometheus_client import REGISTRY, Counter, Gauge, Histogram, disable_creat
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 # `…_created` series would double the number of series and are not in the contract.
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]  # the library types it not
 
 HTTP_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 QUERY_BUCKETS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)

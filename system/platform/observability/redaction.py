@@ -1,4 +1,4 @@
-"""Takes secrets and personal data out of anything that leaves the process as text (R7.20, R7.21)."""
+"""Takes secrets and personal data out of any text that leaves the process (R7.20, R7.21)."""
 
 from __future__ import annotations
 
