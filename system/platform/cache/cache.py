@@ -1,0 +1,450 @@
+"""Answers reads from Redis, never with anything older than an acknowledged write (contract 6).
+
+How staleness is kept out:
+
+- A write calls `invalidate` after its commit and before its answer.  Entries are removed at once,
+  and the tags remember when, so that a slow loader cannot store what it read before (R6.7).
+- Whoever waits for another's load takes its value only if the load began after, or no removal
+  touched it since, the waiter came.
+- *Doubt* (R6.9).  An invalidation that fails, three failed reads in a row, a Redis that forgot the
+  scripts (it restarted), a notice from another instance, and the start of the process put the
+  cache in doubt: every read goes to the database (BYPASS) and nothing is stored, without waiting
+  for Redis, until the service's epoch has been replaced in Redis, which voids every entry at once.
+  A write that could not invalidate tells the other instances through the database
+  (`Notices`) before it is answered, so none of them serves old entries when Redis returns.
+
+Usage::
+
+    answer = await cache.read(keys.payment(id), load, bypass=no_cache)
+    await cache.invalidate(*keys.after_payment_change(...))     # after the commit
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, Protocol, cast
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
+
+from system.platform.cache.keys import TAG_TTL_S, Entry
+from system.platform.cache.scripts import EPOCH_LENGTH, NO_GENERATION, Script, crowded, scripts_of
+from system.platform.observability.metrics import (
+    CACHE_HITS_TOTAL,
+    CACHE_MISSES_TOTAL,
+    CACHE_OPERATIONS_DURATION_SECONDS,
+)
+
+# R6.9: slower than this is down.
+REDIS_TIMEOUT_S: Final = 0.2
+# What a store may take when the look-up before it used up the time already.
+_LEAST_TIMEOUT_S: Final = 0.04
+# R6.9: after so many failures in a row nobody waits for Redis any more.
+_FAILURES_TO_OPEN: Final = 3
+_PROBE_EVERY_S: Final = 0.25
+# More callers wait for each other: a pool that is used up is an error, not trouble with Redis.
+_CONNECTIONS: Final = 32
+# A value outdated while it was loaded is loaded again, but not for ever under constant writes.
+_ATTEMPTS: Final = 3
+
+_log = logging.getLogger(__name__)
+
+
+class Outcome(Enum):
+    """Where an answer came from; the values of `X-Cache` (R6.1)."""
+
+    HIT = "HIT"
+    MISS = "MISS"
+    BYPASS = "BYPASS"
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a loader read from the database.
+
+    Attributes:
+        body: bytes to serve as they are.
+        tags: tags only the value tells, beside those of the entry.
+        note: a few bytes kept beside the body, for checks that should not decode it.
+    """
+
+    body: bytes
+    tags: tuple[str, ...] = ()
+    note: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a read gives.
+
+    Attributes:
+        body: bytes as loaded.
+        note: as loaded.
+        outcome: for the `X-Cache` header.
+    """
+
+    body: bytes
+    note: bytes
+    outcome: Outcome
+
+
+Loader = Callable[[], Awaitable[Loaded]]
+Admit = Callable[[bytes], None]
+
+
+class Notices(Protocol):
+    """A way around Redis by which instances of a service tell each other of doubt."""
+
+    @property
+    def listening(self) -> bool:
+        """Whether notices of others arrive."""
+
+    async def start(self, heard: Callable[[], None]) -> None:
+        """Begin to listen; `heard` is called for each notice and whenever some may be missed."""
+
+    async def announce(self) -> None:
+        """Tell the others; never raises."""
+
+    async def close(self) -> None:
+        """Stop."""
+
+
+class NullNotices:
+    """Tells nobody: for a service of which there is one instance."""
+
+    listening = True
+
+    async def start(self, heard: Callable[[], None]) -> None:
+        """Hear nothing."""
+
+    async def announce(self) -> None:
+        """Tell nobody."""
+
+    async def close(self) -> None:
+        """Nothing to stop."""
+
+
+class _Unavailable(Exception):
+    """Redis did not answer as it should; the caller goes on without it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    generation: bytes
+    value: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Landed:
+    """A finished load: its value, the generation seen before it, and whether it was stored.
+
+    `stored` is None if Redis failed meanwhile.
+    """
+
+    loaded: Loaded
+    generation: bytes
+    stored: bool | None
+
+    def serves(self, generation: bytes) -> bool:
+        """Whether somebody who came at `generation` may have the value."""
+        return self.stored is True or _covers(self.generation, generation)
+
+
+class Cache:
+    """The cache of one service.
+
+    Args:
+        redis: client without retries and without decoding; belongs to the caller.
+        service: short name, prefix of generation and tags ("payments").
+        notices: tells other instances of doubt; needed where there can be several.
+    """
+
+    def __init__(self, redis: Redis, service: str, *, notices: Notices | None = None) -> None:
+        self._redis = redis
+        self._scripts = scripts_of(service)
+        self._generation_key = f"{service}:generation"
+        self._tag_prefix = f"{service}:tag:"
+        self._notices: Notices = notices if notices is not None else NullNotices()
+        self._flights: dict[str, asyncio.Task[_Landed]] = {}
+        self._places = asyncio.Semaphore(_CONNECTIONS)
+        self._failures = 0
+        # In doubt while the two differ; a start is a doubt, for what the last process knew is lost.
+        self._doubts = 1
+        self._settled = 0
+        self._recovery: asyncio.Task[None] | None = None
+        self._closed = False
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether reads bypass Redis at present."""
+        return self._doubts != self._settled
+
+    async def start(self) -> None:
+        """Take up work; with Redis down it begins in doubt and recovers by itself (R0.10)."""
+        await self._notices.start(self.doubt)
+        if not await self._settle():
+            self._recover()
+
+    async def close(self) -> None:
+        """Stop background work; the Redis client stays open."""
+        self._closed = True
+        if self._recovery is not None:
+            self._recovery.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._recovery
+        await self._notices.close()
+
+    async def read(
+        self,
+        entry: Entry,
+        load: Loader,
+        *,
+        bypass: bool = False,
+        admit: Admit | None = None,
+    ) -> Answer:
+        """Answer from the cache, or load and store.
+
+        Args:
+            entry: from `keys`.
+            load: reads the database; what it raises is raised here and nothing is stored (R6.10).
+            bypass: answer from the database (R6.3).
+            admit: judges the note before the read counts; what it raises is raised here.
+
+        Returns:
+            The answer; HIT and MISS are counted (R7.14).
+        """
+        answer = await self._read(entry, load, bypass)
+        if admit is not None:
+            admit(answer.note)
+        if entry.counted:
+            if answer.outcome is Outcome.HIT:
+                CACHE_HITS_TOTAL.labels(entry.cache_type).inc()
+            elif answer.outcome is Outcome.MISS:
+                CACHE_MISSES_TOTAL.labels(entry.cache_type).inc()
+        return answer
+
+    async def invalidate(self, *tags: str) -> None:
+        """Remove all entries with one of the tags; call it after the commit (R6.5).
+
+        Never raises: what cannot be removed now is never served later (R6.9).  It completes even
+        if the caller is cancelled.
+        """
+        await asyncio.shield(asyncio.ensure_future(self._invalidate(tags)))
+
+    def doubt(self) -> None:
+        """Trust nothing in Redis until the epoch has been replaced."""
+        self._doubts += 1
+        self._recover()
+
+    async def _read(self, entry: Entry, load: Loader, bypass: bool) -> Answer:
+        if bypass or self.in_doubt:
+            return _answer(await load(), Outcome.BYPASS)
+        for _ in range(_ATTEMPTS):
+            started = time.monotonic()
+            try:
+                found = await self._look(entry)
+            except _Unavailable:
+                break
+            hit = _unpack(found)
+            if hit is not None:
+                return hit
+            flight = self._flights.get(entry.key)
+            leads = flight is None
+            if flight is None:
+                left = max(_LEAST_TIMEOUT_S, REDIS_TIMEOUT_S - (time.monotonic() - started))
+                flight = self._take_off(entry, load, found.generation, left)
+            # Shielded: one client that goes away must not take the answer from the others.
+            landed = await asyncio.shield(flight)
+            if landed.stored is None:
+                if leads:
+                    return _answer(landed.loaded, Outcome.BYPASS)
+                break
+            if leads:
+                return _answer(landed.loaded, Outcome.MISS)
+            if landed.serves(found.generation):
+                return _answer(landed.loaded, Outcome.HIT)
+        return _answer(await load(), Outcome.BYPASS)
+
+    def _take_off(
+        self, entry: Entry, load: Loader, generation: bytes, timeout_s: float
+    ) -> asyncio.Task[_Landed]:
+        task = asyncio.create_task(self._fly(entry, load, generation, timeout_s))
+        self._flights[entry.key] = task
+        task.add_done_callback(lambda done: self._land(entry.key, done))
+        return task
+
+    def _land(self, key: str, task: asyncio.Task[_Landed]) -> None:
+        del self._flights[key]
+        if not task.cancelled():
+            task.exception()  # seen, also when everybody who waited has gone
+
+    async def _fly(
+        self, entry: Entry, load: Loader, generation: bytes, timeout_s: float
+    ) -> _Landed:
+        for attempt in range(1, _ATTEMPTS + 1):
+            loaded = await load()
+            if self.in_doubt:
+                return _Landed(loaded, generation, None)
+            try:
+                present = await self._store(entry, loaded, generation, timeout_s)
+            except _Unavailable:
+                return _Landed(loaded, generation, None)
+            if not present:
+                return _Landed(loaded, generation, True)
+            if attempt == _ATTEMPTS or present == NO_GENERATION:
+                break
+            # Outdated by a write meanwhile: what is read from here on includes it.
+            generation = present
+        return _Landed(loaded, generation, False)
+
+    async def _invalidate(self, tags: tuple[str, ...]) -> None:
+        if not self.in_doubt:
+            try:
+                await self._run(
+                    self._scripts.remove,
+                    [self._generation_key, *(self._tag_prefix + tag for tag in tags)],
+                    [_fresh_epoch(), str(TAG_TTL_S)],
+                    ("invalidate", "all"),
+                    REDIS_TIMEOUT_S,
+                )
+            except _Unavailable:
+                pass
+            else:
+                # Still certain: had doubt come up meanwhile, others must hear of this write too.
+                if not self.in_doubt:
+                    return
+        self.doubt()
+        await self._notices.announce()
+
+    async def _look(self, entry: Entry) -> _Found:
+        generation, value = cast(
+            "list[bytes | None]",
+            await self._run(
+                self._scripts.look,
+                [entry.key, self._generation_key],
+                [_fresh_epoch()],
+                ("get", entry.cache_type),
+                REDIS_TIMEOUT_S,
+            ),
+        )
+        assert generation is not None, "the script makes a generation where there is none"
+        return _Found(generation, value)
+
+    async def _store(
+        self, entry: Entry, loaded: Loaded, generation: bytes, timeout_s: float
+    ) -> bytes:
+        tags = dict.fromkeys((*entry.tags, *loaded.tags))
+        return cast(
+            "bytes",
+            await self._run(
+                self._scripts.store,
+                [entry.key, self._generation_key, *(self._tag_prefix + tag for tag in tags)],
+                [
+                    generation,
+                    _pack(generation, loaded),
+                    str(entry.ttl_s),
+                    str(TAG_TTL_S),
+                    crowded(),
+                ],
+                ("set", entry.cache_type),
+                timeout_s,
+            ),
+        )
+
+    async def _run(
+        self,
+        script: Script,
+        keys: list[str],
+        arguments: list[str | bytes],
+        labels: tuple[str, str],
+        timeout_s: float,
+    ) -> object:
+        """Run a script; a failure becomes `_Unavailable`, and doubt where it may hide a loss."""
+        started = time.perf_counter()
+        try:
+            async with asyncio.timeout(timeout_s), self._places:
+                result: object = await cast(
+                    "Awaitable[object]",
+                    self._redis.evalsha(script.digest, len(keys), *keys, *arguments),
+                )
+        except ResponseError as error:
+            # NOSCRIPT: Redis restarted and may have lost removals.  Others (out of memory, loading,
+            # read only) mean that removals do not happen either.
+            _log.warning("cache in doubt: Redis refused a script: %s", str(error)[:100])
+            self.doubt()
+            raise _Unavailable from error
+        except (RedisError, OSError, TimeoutError) as error:
+            self._failures += 1
+            if self._failures >= _FAILURES_TO_OPEN:
+                self.doubt()
+            raise _Unavailable from error
+        finally:
+            CACHE_OPERATIONS_DURATION_SECONDS.labels(*labels).observe(time.perf_counter() - started)
+        self._failures = 0
+        return result
+
+    def _recover(self) -> None:
+        if self._closed or (self._recovery is not None and not self._recovery.done()):
+            return
+        self._recovery = asyncio.create_task(self._keep_settling())
+
+    async def _keep_settling(self) -> None:
+        # At once if Redis is well and only the contents are doubtful; else by a calm probe.
+        while True:
+            if await self._settle():
+                return
+            await asyncio.sleep(_PROBE_EVERY_S)
+
+    async def _settle(self) -> bool:
+        """Replace the epoch; True if nothing was doubted meanwhile."""
+        doubts = self._doubts
+        if not self._notices.listening:
+            return False
+        try:
+            async with asyncio.timeout(REDIS_TIMEOUT_S):
+                # Before the scripts: an instance that finds them must find the new epoch as well.
+                await self._redis.set(self._generation_key, f"{_fresh_epoch()}.0")
+                for script in (self._scripts.look, self._scripts.store, self._scripts.remove):
+                    await cast("Awaitable[object]", self._redis.script_load(script.text))
+        except (RedisError, OSError, TimeoutError):
+            return False
+        self._failures = 0
+        self._settled = doubts
+        return self._doubts == doubts
+
+
+def _fresh_epoch() -> str:
+    return secrets.token_hex(EPOCH_LENGTH // 2)
+
+
+def _covers(loaded_at: bytes, came_at: bytes) -> bool:
+    """Whether a load that saw one generation before it began includes all removals of another."""
+    loaded_epoch, _, loaded_count = loaded_at.partition(b".")
+    came_epoch, _, came_count = came_at.partition(b".")
+    return loaded_epoch == came_epoch and int(loaded_count) >= int(came_count)
+
+
+def _pack(generation: bytes, loaded: Loaded) -> bytes:
+    return b"".join(
+        (generation[:EPOCH_LENGTH], len(loaded.note).to_bytes(2), loaded.note, loaded.body)
+    )
+
+
+def _unpack(found: _Found) -> Answer | None:
+    value = found.value
+    if value is None or value[:EPOCH_LENGTH] != found.generation[:EPOCH_LENGTH]:
+        return None
+    start = EPOCH_LENGTH + 2
+    body = start + int.from_bytes(value[EPOCH_LENGTH:start])
+    return Answer(value[body:], value[start:body], Outcome.HIT)
+
+
+def _answer(loaded: Loaded, outcome: Outcome) -> Answer:
+    return Answer(loaded.body, loaded.note, outcome)

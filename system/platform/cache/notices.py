@@ -1,0 +1,104 @@
+"""Tells the instances of a service through their own database that Redis missed a removal."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+import asyncpg
+
+CHANNEL: Final = "cache_doubt"
+_CONNECT_TIMEOUT_S: Final = 2.0
+_ANNOUNCE_TIMEOUT_S: Final = 0.5
+_RETRY_S: Final = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+class PostgresNotices:
+    """Notices by LISTEN and NOTIFY, on one connection of its own.
+
+    While it is not connected it may miss a notice, so `listening` is False then and the cache
+    stays in doubt; without its database a service has nothing to write anyway.
+
+    Args:
+        url: the service's database, runtime role.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._connection: Any = None  # asyncpg ships no types
+        self._heard: Callable[[], None] = _ignore
+        self._keeper: asyncio.Task[None] | None = None
+        self._lost = asyncio.Event()
+
+    @property
+    def listening(self) -> bool:
+        """See `Notices.listening`."""
+        return self._connection is not None and not self._connection.is_closed()
+
+    async def start(self, heard: Callable[[], None]) -> None:
+        """See `Notices.start`; connects in the background (R0.10)."""
+        self._heard = heard
+        first_try = asyncio.Event()
+        self._keeper = asyncio.create_task(self._keep_listening(first_try))
+        await first_try.wait()
+
+    async def announce(self) -> None:
+        """See `Notices.announce`."""
+        if not self.listening:
+            # The write that asks for this has just used the database; another process that lost
+            # its own line is in doubt by itself.
+            _log.warning("cache notice not sent: no connection to the database; trying again")
+            self._lost.set()
+            return
+        try:
+            async with asyncio.timeout(_ANNOUNCE_TIMEOUT_S):
+                await self._connection.execute(f"NOTIFY {CHANNEL}")
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            _log.warning("cache notice not sent: the database did not take it")
+            self._lost.set()
+
+    async def close(self) -> None:
+        """See `Notices.close`."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._keeper
+        await self._drop()
+
+    async def _keep_listening(self, first_try: asyncio.Event) -> None:
+        while True:
+            self._lost.clear()
+            try:
+                connection = await asyncpg.connect(self._url, timeout=_CONNECT_TIMEOUT_S)
+                connection.add_termination_listener(self._on_lost)
+                await connection.add_listener(CHANNEL, self._on_notice)
+                self._connection = connection
+            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                first_try.set()
+                await asyncio.sleep(_RETRY_S)
+                continue
+            first_try.set()
+            await self._lost.wait()
+            await self._drop()
+            self._heard()
+
+    async def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            # Not close(): with the database hanging it would wait.
+            connection.terminate()
+
+    def _on_notice(self, *_: object) -> None:
+        self._heard()
+
+    def _on_lost(self, *_: object) -> None:
+        self._lost.set()
+
+
+def _ignore() -> None:
+    """Nobody listens yet."""
