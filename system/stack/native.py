@@ -1,0 +1,498 @@
+"""The platform as local processes: starts them, ends them, changes single parts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from system.stack import acts, environment, ports, process, programs, target_file
+from system.stack.acts import PartFailed
+from system.stack.credentials import Credentials, generate
+from system.stack.errors import NotInstalled, StackError, UnknownPart
+from system.stack.launch import Launch
+from system.stack.parts import DATABASES, ENDING_ORDER, PARTS, PROGRAMS, SERVICES, TITLED_PROGRAMS
+from system.stack.process import Process
+from system.stack.state import StateFolder
+
+__all__ = ["Override", "PartFailed", "PartState", "Stack", "StackError"]
+
+_READY_SECONDS = 90.0
+_RENDERED = ("edge", "rabbitmq", "redis")  # parts whose configuration is a text of ours
+
+
+@dataclass(frozen=True)
+class Override:
+    """A change of one part, applied from outside (for defects); the default changes nothing.
+
+    Attributes:
+        command_prefix: put before the part's command; ``python`` in front means the stack's own.
+        environment: variables set or replaced.
+        render_transform: changes the part's rendered text: nginx.conf (edge), definitions.json
+            (rabbitmq), redis.conf (redis).
+    """
+
+    command_prefix: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    render_transform: Callable[[str], str] | None = None
+
+
+@dataclass(frozen=True)
+class PartState:
+    """How a part is at one moment.
+
+    Attributes:
+        part: its name.
+        state: ready, stopped, paused, or why it is not ready.
+        pid: its process, 0 when it is stopped.
+        memory: bytes, shared pages counted once.
+    """
+
+    part: str
+    state: str
+    pid: int
+    memory: int
+
+
+class Stack:
+    """One reference platform on this machine, known by its name.
+
+    A stack belongs to the process that starts it and is ended by the next plain ``down`` when
+    that process has died; ``detached`` ones stay until they are ended by name.
+    """
+
+    def __init__(
+        self,
+        name: str = "default",
+        *,
+        overrides: Mapping[str, Override] | None = None,
+        standard_ports: bool = False,
+        upstream_timeout_ms: int = environment.UPSTREAM_TIMEOUT_MS,
+        detached: bool = False,
+        progress: Callable[[str], None] | None = None,
+    ) -> None:
+        self.name = name
+        self.state = StateFolder(name)
+        self.overrides = dict(overrides or {})
+        self._standard_ports = standard_ports
+        self._upstream_timeout_ms = upstream_timeout_ms
+        self._detached = detached
+        self._say = progress or _print_line
+        self._ports: dict[str, int] = {}
+        self._credentials: Credentials | None = None
+        self._abandoned = threading.Event()
+        _check_overrides(self.overrides)
+
+    @property
+    def target_file(self) -> Path:
+        """The target file, written when the platform is up."""
+        return self.state.target_file
+
+    # The whole platform.
+
+    def up(self) -> None:
+        """Start the platform and wait until every part is ready; nothing to do when it is.
+
+        Raises:
+            StackError: it did not come up; what was started has been ended, the logs are kept.
+            KeyboardInterrupt: passed on after everything was ended and removed.
+        """
+        began = time.monotonic()
+        _all_installed()
+        with self.state.held(alone=True) as lock:
+            if self._is_up():
+                self._say(f"stack {self.name!r} is up already: {self.state.path}")
+                return
+            self._end_everything()
+            try:
+                self._start_everything(lock, began)
+            except StackError:
+                with _undisturbed():
+                    self._end_everything()
+                    self.state.mark("failed")
+                raise
+            except BaseException:
+                with _undisturbed():
+                    self._end_everything()
+                    self.state.remove()
+                raise
+        self._say(f"up after {time.monotonic() - began:.1f} s: {self._public_origin()}")
+        self._say(f"target file: {self.target_file}")
+
+    def down(self) -> None:
+        """End exactly what was started, whatever state it is in, and remove the state folder."""
+        if not self.state.exists():
+            self.state.remove()
+            return
+        with self.state.held(alone=True), _undisturbed():
+            self._end_everything()
+            self.state.remove()
+
+    def status(self) -> list[PartState]:
+        """How each part is.
+
+        Raises:
+            StackNotThere: the stack was not started.
+        """
+        self.state.read()
+        return [self._state_of(part) for part in self.state.launches()]
+
+    # Single parts.
+
+    def control(self, part: str, action: str) -> None:
+        """Stop, start, restart, kill, pause or resume a part; see `acts.control`."""
+        acts.control(self.state, part, action)
+
+    def restart(self, part: str, override: Override | None = None) -> None:
+        """Restart one part with an override, or without any.
+
+        The broker starts from nothing when its definitions change, since importing definitions
+        only ever adds.
+        """
+        self.apply({**self.overrides, part: override or Override()}, touched={part})
+
+    def apply(
+        self, overrides: Mapping[str, Override], *, touched: set[str] | None = None
+    ) -> list[str]:
+        """Bring the running platform to these overrides; restarts only the parts that differ.
+
+        Args:
+            overrides: all that are to be in force; parts not named run as designed.
+            touched: parts to restart even if nothing differs.
+
+        Returns:
+            the parts that were restarted.
+        """
+        _check_overrides(overrides)
+        self._recall()
+        wanted = {part: override for part, override in overrides.items() if override != Override()}
+        changed = [
+            part
+            for part in (*DATABASES, "rabbitmq", "redis", *SERVICES, "gateway", "edge")
+            if wanted.get(part) != self.overrides.get(part) or part in (touched or ())
+        ]
+        before, self.overrides = self.overrides, wanted
+        with self.state.held(alone=True) as lock:
+            for part in changed:
+                acts.end(self.state, part, quick=False)
+                if part == "rabbitmq" and _transform(before, part) != _transform(wanted, part):
+                    shutil.rmtree(self.state.path / "rabbitmq" / "mnesia", ignore_errors=True)
+                acts.spawn(self.state, self._launch_again(part), lock)
+                acts.wait_until_ready(self.state, part, strict=False)
+            if "edge" in self.state.launches():
+                self._wait_for_dependents(changed)
+        return changed
+
+    # Starting.
+
+    def _start_everything(self, lock: int, began: float) -> None:
+        state = self.state
+        state.point()
+        state.create()
+        self._abandoned.clear()
+        self._ports = ports.standard() if self._standard_ports else ports.free()
+        self._credentials = generate()
+        state.write(
+            {
+                "name": self.name,
+                "project": str(state.project),
+                "phase": "starting",
+                "owner": None if self._detached else _identity(process.read(os.getpid())),
+                "ports": self._ports,
+                "credentials": self._credentials.to_document(),
+                "upstream_timeout_ms": self._upstream_timeout_ms,
+            }
+        )
+
+        def ready(part: str, *, strict: bool) -> None:
+            acts.wait_until_ready(
+                state, part, strict=strict, seconds=_READY_SECONDS, given_up=self._abandoned.is_set
+            )
+            if not self._abandoned.is_set():
+                self._say(f"  {part:<18} ready  {time.monotonic() - began:5.1f} s")
+
+        def spawn(launch: Launch) -> None:
+            if self._abandoned.is_set():
+                raise _Abandoned
+            acts.spawn(state, launch, lock)
+
+        with ThreadPoolExecutor(max_workers=8, thread_name_prefix="stack") as pool:
+            tasks: list[Future[None]] = []
+            try:
+                self._submit_all(pool, tasks, spawn, ready)
+                done, _ = wait(tasks, return_when=FIRST_EXCEPTION)
+                for task in done:
+                    task.result()
+            except BaseException:
+                self._abandoned.set()
+                for task in tasks:
+                    task.cancel()
+                raise
+        state.target_file.touch(mode=0o600)
+        state.target_file.write_text(self._target_text(), encoding="utf-8")
+        state.mark("up")
+
+    def _submit_all(
+        self,
+        pool: ThreadPoolExecutor,
+        tasks: list[Future[None]],
+        spawn: Callable[[Launch], None],
+        ready: Callable[..., None],
+    ) -> None:
+        """Start what takes longest first; each task is one part, or one service with its own."""
+        from system.stack import broker, postgres, services
+
+        credentials = self._known_credentials()
+
+        def one(part: str, *, strict: bool) -> None:
+            spawn(self._launch(part))
+            ready(part, strict=strict)
+
+        def service_with_database(service: str, template: Future[tuple[Path, str]]) -> None:
+            database = f"postgres-{service}"
+            data, initial = template.result()
+            port = self._ports[database]
+            spawn(self._changed(postgres.prepare(service, port, self.state.path / database, data)))
+            ready(database, strict=True)
+            postgres.make_roles(
+                service,
+                port,
+                initial=initial,
+                superuser=credentials.superusers[service],
+                owner=credentials.owners[service],
+                runtime=credentials.runtimes[service],
+            )
+            if not services.exists(service):
+                return
+            services.migrate(service, environment.owner_url(service, self._ports, credentials))
+            one(service, strict=True)
+
+        if broker.exists():
+            tasks.append(pool.submit(one, "rabbitmq", strict=True))
+        template = pool.submit(
+            postgres.template, self.state.project / ".seatrial" / "cache", self.state.path
+        )
+        tasks.append(pool.submit(one, "redis", strict=True))
+        tasks += [pool.submit(service_with_database, name, template) for name in SERVICES]
+        if services.exists("gateway"):
+            tasks.append(pool.submit(one, "gateway", strict=True))
+        if services.exists("edge"):
+            tasks.append(pool.submit(one, "edge", strict=True))
+
+    def _launch(self, part: str) -> Launch:
+        """Render a part's files and say how it is started, its override included."""
+        from system.stack import broker, edge, redis_server, services
+
+        credentials = self._known_credentials()
+        folder = self.state.path / part
+        transform = _transform(self.overrides, part)
+        if part == "rabbitmq":
+            launch = broker.prepare(folder, self._ports, credentials, transform)
+        elif part == "redis":
+            launch = redis_server.prepare(
+                self._ports["redis"], credentials.redis, folder, transform
+            )
+        elif part == "edge":
+            launch = edge.prepare(folder, self.state.path / "tls", self._ports, transform)
+        elif part in PROGRAMS:
+            launch = services.prepare(
+                part,
+                folder,
+                self._ports,
+                credentials,
+                project=self.state.project,
+                upstream_timeout_ms=self._upstream_timeout_ms,
+            )
+        else:
+            raise UnknownPart(f"{part!r} is not a part that can be rendered again")
+        return self._changed(launch)
+
+    def _launch_again(self, part: str) -> Launch:
+        if part not in DATABASES:
+            return self._launch(part)
+        return self._changed(self.state.plain_launch_of(part))
+
+    def _changed(self, launch: Launch) -> Launch:
+        """The launch with its part's override; the plain one is kept beside it."""
+        self.state.keep_plain_launch(launch)
+        override = self.overrides.get(launch.part)
+        if override is None:
+            return launch
+        prefix = override.command_prefix
+        if prefix and prefix[0] == "python":
+            prefix = (sys.executable, *prefix[1:])
+        return replace(
+            launch,
+            command=(*prefix, *launch.command),
+            environment={**launch.environment, **override.environment},
+        )
+
+    def _wait_for_dependents(self, changed: list[str]) -> None:
+        """After a change, give the parts that use the changed ones time to find them again."""
+        dependents = [part for part in ("gateway", "edge") if part not in changed or changed]
+        deadline = time.monotonic() + 20.0
+        from system.stack import readiness
+
+        for part in (*SERVICES, *dependents):
+            if self.state.process_of(part) is None:
+                continue
+            how = self.state.launch_of(part).readiness
+            while readiness.problem(how, strict=True) and time.monotonic() < deadline:
+                time.sleep(0.05)
+
+    # Ending.
+
+    def _end_everything(self) -> None:
+        """End all processes of this stack, recorded or found by its marker."""
+        state = self.state
+        if not state.exists():
+            return
+        for group in ENDING_ORDER:
+            with ThreadPoolExecutor(max_workers=len(group)) as pool:
+                list(pool.map(lambda part: acts.end(state, part, quick=True), group))
+        stray = list(process.belonging(state.path, state.marker, TITLED_PROGRAMS))
+        for found in stray:
+            found.signal(signal.SIGKILL)
+        process.wait_until_ended(stray, 5.0)
+        for database in DATABASES:
+            data = state.path / database / "data"
+            if (data / "postmaster.pid").exists():
+                from system.stack import postgres
+
+                postgres.free_shared_memory(data)
+        for entry in state.path.iterdir():
+            if entry.name not in ("lock", "logs", "stack.json", "boot"):
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
+
+    # Knowing.
+
+    def _is_up(self) -> bool:
+        if not self.state.exists():
+            return False
+        try:
+            document = self.state.read()
+        except StackError:
+            return False
+        running = all(self.state.process_of(part) for part in self.state.launches())
+        return bool(document["phase"] == "up" and self.state.launches() and running)
+
+    def _recall(self) -> None:
+        """Read ports and credentials of a stack that another object started."""
+        document = self.state.read()
+        self._ports = dict(document["ports"])
+        self._credentials = Credentials.from_document(document["credentials"])
+        self._upstream_timeout_ms = int(document["upstream_timeout_ms"])
+
+    def _known_credentials(self) -> Credentials:
+        if self._credentials is None:
+            self._recall()
+        assert self._credentials is not None
+        return self._credentials
+
+    def _public_origin(self) -> str:
+        return environment.public_origin(self._ports)
+
+    def _target_text(self) -> str:
+        return target_file.render(
+            target_file.document(
+                name=self.name,
+                project=self.state.project,
+                ports=self._ports,
+                credentials=self._known_credentials(),
+                ca=self.state.path / "tls" / "ca.pem",
+                logs=self.state.logs,
+                upstream_timeout_ms=self._upstream_timeout_ms,
+            )
+        )
+
+    def _state_of(self, part: str) -> PartState:
+        from system.stack import readiness
+
+        found = self.state.process_of(part)
+        if found is None:
+            return PartState(part, "stopped", 0, 0)
+        memory = process.memory_bytes(found)
+        facts = process.read(found.pid)
+        if facts is not None and facts.state == "T":
+            return PartState(part, "paused", found.pid, memory)
+        seen = readiness.problem(self.state.launch_of(part).readiness, strict=True)
+        return PartState(part, seen or "ready", found.pid, memory)
+
+
+class _Abandoned(StackError):
+    """Another part failed first; never shown."""
+
+
+def abandoned_stacks() -> Iterator[str]:
+    """Names of this project's stacks whose owner has died without ending them."""
+    for state in StateFolder.all_of_project():
+        try:
+            owner = state.read().get("owner")
+        except StackError:
+            yield state.name  # killed before it wrote anything
+            continue
+        if owner is not None and not Process(owner["pid"], owner["start_time"]).alive():
+            yield state.name
+
+
+def _identity(facts: process.Facts | None) -> dict[str, int] | None:
+    if facts is None:
+        return None
+    return {"pid": facts.process.pid, "start_time": facts.process.start_time}
+
+
+def _transform(overrides: Mapping[str, Override], part: str) -> Callable[[str], str] | None:
+    override = overrides.get(part)
+    return override.render_transform if override else None
+
+
+def _check_overrides(overrides: Mapping[str, Override]) -> None:
+    for part, override in overrides.items():
+        if part not in PARTS:
+            raise UnknownPart(f"there is no part {part!r}; the parts are {', '.join(PARTS)}")
+        if override.render_transform and part not in _RENDERED:
+            raise UnknownPart(
+                f"{part} has no rendered text to transform; expected one of {', '.join(_RENDERED)}"
+            )
+
+
+def _all_installed() -> None:
+    missing = [
+        program
+        for program in programs.PROGRAMS
+        if program.name in programs.SERVERS and program.find() is None
+    ]
+    if missing:
+        listed = ", ".join(f"{program.name} (package {program.package})" for program in missing)
+        raise NotInstalled(f"not installed: {listed}; `{programs.INSTALL}` installs them")
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Keep a second Ctrl-C from leaving a half-ended stack behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, signal.SIG_IGN) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+_printing = threading.Lock()
+
+
+def _print_line(text: str) -> None:
+    with _printing:
+        print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,23 @@
+"""The parts of the platform by name, in the order in which they depend on each other."""
+
+from __future__ import annotations
+
+SERVICES = ("auth", "payments", "admin", "profile")
+DATABASES = tuple(f"postgres-{service}" for service in SERVICES)
+PROGRAMS = (*SERVICES, "gateway")  # our own Python processes
+PARTS = ("edge", "gateway", *SERVICES, *DATABASES, "rabbitmq", "redis")
+
+# What is ended first: those who use, then those who are used.
+ENDING_ORDER = (
+    ("edge",),
+    ("gateway", *SERVICES),
+    (*DATABASES, "rabbitmq", "redis"),
+)
+
+# Executables whose environment cannot be read back, because they write their title over it.
+TITLED_PROGRAMS = ("postgres", "nginx")
+
+
+def database_of(service: str) -> str:
+    """The part that holds a service's database."""
+    return f"postgres-{service}"

@@ -1,0 +1,60 @@
+"""Our own Python processes: their migrations, and how they are started."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+from system.stack import environment
+from system.stack.credentials import Credentials
+from system.stack.launch import Launch, Readiness
+from system.stack.state import PROJECT
+
+# Alembic keeps the migration in progress in module globals.
+_migrating = threading.Lock()
+
+
+def exists(part: str) -> bool:
+    name = "system.edge.render" if part == "edge" else f"system.{part}.__main__"
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def migrate(service: str, owner_url: str) -> None:
+    """Bring a service's schema to its newest version, and seed it (R2.2, R2.23, R2.25)."""
+    from system.platform import migrations
+
+    with _migrating:
+        migrations.upgrade(
+            owner_url, PROJECT / "system" / service / "migrations", f"{service}_service"
+        )
+
+
+def prepare(
+    part: str,
+    folder: Path,
+    ports: Mapping[str, int],
+    credentials: Credentials,
+    *,
+    project: Path,
+    upstream_timeout_ms: int,
+) -> Launch:
+    """Say how a service or the gateway is started."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return Launch(
+        part=part,
+        command=(sys.executable, "-m", f"system.{part}"),
+        environment={
+            **environment.interpreter_environment(project),
+            **environment.process_environment(
+                part, ports, credentials, upstream_timeout_ms=upstream_timeout_ms
+            ),
+        },
+        folder=folder.name,
+        readiness=Readiness("http", ports[part]),
+    )

@@ -1,0 +1,162 @@
+"""Writes the target file: where the platform is, what it has, and the access it grants."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from system.stack import environment
+from system.stack.credentials import ACCOUNTS, Credentials
+from system.stack.parts import PARTS, PROGRAMS, SERVICES
+
+_NOT_BUILT = "not built yet"
+_FEATURES: dict[str, bool | str] = {
+    "websocket": True,
+    "audit-log": True,
+    "pages": True,
+    "graphql": _NOT_BUILT,
+    "profile-api": _NOT_BUILT,
+    "admin-users": _NOT_BUILT,
+    "password-change": _NOT_BUILT,
+    "devices": _NOT_BUILT,
+    "key-rotation": _NOT_BUILT,
+    "webhooks": _NOT_BUILT,
+    "reports": _NOT_BUILT,
+    "recipients": _NOT_BUILT,
+    "api-docs": _NOT_BUILT,
+    "lockout": _NOT_BUILT,
+    "cookies": _NOT_BUILT,
+    "frontend": _NOT_BUILT,
+}
+_CONTROLLED = ("stop", "start", "pause", "resume")
+
+
+def document(
+    *,
+    name: str,
+    project: Path,
+    ports: Mapping[str, int],
+    credentials: Credentials,
+    ca: Path,
+    logs: Path,
+    upstream_timeout_ms: int = environment.UPSTREAM_TIMEOUT_MS,
+) -> dict[str, Any]:
+    """The target as plain values, in the order of its schema."""
+    origin = environment.public_origin(ports)
+    return {
+        "schema": 1,
+        "name": "reference platform (native)",
+        "allow": ["writes", "loads", "disrupts"],
+        "http": {
+            "origin": origin,
+            "plain": environment.plain_origin(ports),
+            "websocket": origin.replace("https:", "wss:") + "/ws",
+            "ca": str(ca),
+        },
+        "addresses": {"exempt": list(environment.EXEMPT), "limited": environment.LIMITED},
+        "parts": dict.fromkeys(PARTS, True) | _FEATURES,
+        "services": {part: {"url": environment.service_url(part, ports)} for part in PROGRAMS},
+        "accounts": ACCOUNTS,
+        "settings": {"upstream_timeout_ms": upstream_timeout_ms},
+        "access": _access(ports, credentials, logs),
+        "commands": {"dlq": _dlq_command(project, ports, credentials)},
+        "control": {
+            part: {action: _control_command(project, name, part, action) for action in _CONTROLLED}
+            for part in PARTS
+        },
+    }
+
+
+def render(values: Mapping[str, Any]) -> str:
+    """The target as TOML."""
+    lines: list[str] = []
+    _table(lines, (), values)
+    return "\n".join(lines).lstrip("\n") + "\n"
+
+
+def _access(ports: Mapping[str, int], credentials: Credentials, logs: Path) -> dict[str, Any]:
+    operator = "operator"
+    return {
+        "amqp": {
+            "url": environment.rabbitmq_url(ports, credentials, operator),
+            "management": f"http://127.0.0.1:{ports['rabbitmq-management']}",
+            "user": operator,
+            "password": credentials.broker[operator],
+            "exchange": environment.EXCHANGE,
+        },
+        "redis": {"url": environment.redis_url(ports, credentials)},
+        "db": {
+            service: {
+                "url": environment.superuser_url(service, ports, credentials),
+                "service_url": environment.runtime_url(service, ports, credentials),
+            }
+            for service in SERVICES
+        },
+        "keys": {
+            "access": {"kid": credentials.access.kid, "secret": credentials.access.secret},
+            "refresh": {"kid": credentials.refresh.kid, "secret": credentials.refresh.secret},
+        },
+        "internal": {"token": credentials.internal_token},
+        "logs": {"folder": str(logs)},
+    }
+
+
+def _dlq_command(project: Path, ports: Mapping[str, int], credentials: Credentials) -> str:
+    """`bin/dlq` with the environment it reads, ready for a shell."""
+    return shlex.join(
+        [
+            "env",
+            f"RABBITMQ_URL={environment.rabbitmq_url(ports, credentials, 'operator')}",
+            f"RABBITMQ_EXCHANGE={environment.EXCHANGE}",
+            f"PATH={Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
+            str(project / "bin" / "dlq"),
+        ]
+    )
+
+
+def _control_command(project: Path, name: str, part: str, action: str) -> str:
+    return shlex.join(
+        [
+            "env",
+            f"PYTHONPATH={project}",
+            sys.executable,
+            "-m",
+            "system",
+            "--stack",
+            name,
+            "control",
+            part,
+            action,
+        ]
+    )
+
+
+def _table(lines: list[str], path: tuple[str, ...], values: Mapping[str, Any]) -> None:
+    """Append a table: its plain values first, then the tables inside it."""
+    plain = {key: value for key, value in values.items() if not isinstance(value, Mapping)}
+    if path and (plain or not values):
+        lines += ["", f"[{'.'.join(_key(piece) for piece in path)}]"]
+    lines += [f"{_key(key)} = {_value(value)}" for key, value in plain.items()]
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            _table(lines, (*path, key), value)
+
+
+def _key(text: str) -> str:
+    return text if text.replace("-", "").replace("_", "").isalnum() else _value(text)
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_value(item) for item in value) + "]"
+    text = str(value).replace("\\", "\\\\").replace('"', '\\"')
+    if any(ord(character) < 32 for character in text):
+        raise ValueError(f"{value!r} holds a control character; expected one line of text")
+    return f'"{text}"'
