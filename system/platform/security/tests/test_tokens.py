@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from system.platform.http.errors import ApiError
@@ -222,19 +222,18 @@ def test_the_table_is_large_enough() -> None:
     assert len({*INVALID.values(), *(forge(claims=claims) for claims in EXPIRED.values())}) >= 25
 
 
-@given(token=st.text(max_size=200) | st.binary(max_size=100).map(lambda raw: f"{part(raw)}.e30.x"))
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(token=st.text(max_size=80) | st.binary(max_size=60).map(lambda raw: f"{part(raw)}.e30.x"))
 def test_any_text_is_refused_as_a_token(token: str) -> None:
     """Whatever is sent, the answer is a refusal, never another error."""
     assert code_of(token, ring_of()) == "TOKEN_INVALID"
 
 
-@given(header=st.recursive(st.none() | st.booleans() | st.text() | st.integers(), st.lists))
-def test_any_header_value_is_refused(header: object) -> None:
-    """JSON of any shape in `alg` and `kid` is a refusal, never another error."""
-    if header != "HS256":
-        assert code_of(forge({**HEADER, "alg": header}), ring_of()) == "TOKEN_INVALID"
-    if header != KID:
-        assert code_of(forge({**HEADER, "kid": header}), ring_of()) == "TOKEN_INVALID"
+@pytest.mark.parametrize("member", ["alg", "kid", "typ"])
+@pytest.mark.parametrize("value", [None, True, 0, 1.5, "", "x", [], {}, [[]], {"a": [1]}], ids=repr)
+def test_any_header_value_is_refused(member: str, value: object) -> None:
+    """JSON of any shape in the header is a refusal, never another error."""
+    assert code_of(forge({**HEADER, member: value}), ring_of()) == "TOKEN_INVALID"
 
 
 def test_issued_tokens_are_accepted_as_their_type_only() -> None:
