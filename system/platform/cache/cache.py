@@ -6,12 +6,14 @@ How staleness is kept out:
   and the tags remember when, so that a slow loader cannot store what it read before (R6.7).
 - Whoever waits for another's load takes its value only if the load began after, or no removal
   touched it since, the waiter came.
-- *Doubt* (R6.9).  An invalidation that fails, three failed reads in a row, a Redis that forgot the
-  scripts (it restarted), a notice from another instance, and the start of the process put the
-  cache in doubt: every read goes to the database (BYPASS) and nothing is stored, without waiting
-  for Redis, until the service's epoch has been replaced in Redis, which voids every entry at once.
-  A write that could not invalidate tells the other instances through the database
-  (`Notices`) before it is answered, so none of them serves old entries when Redis returns.
+- *Doubt* (R6.9).  An invalidation that fails, a Redis that forgot the scripts (it restarted), a
+  notice from another instance, and the start of the process put the cache in doubt: every read
+  goes to the database (BYPASS) and nothing is stored, without waiting for Redis, until the
+  service's epoch has been replaced in Redis, which voids every entry at once.  A write that could
+  not invalidate tells the other instances through the database (`Notices`) before it is answered,
+  so none of them serves old entries when Redis returns.
+- Failed reads cast no doubt on what is stored: after three in a row the cache only stops asking,
+  until a probe succeeds.
 
 Usage::
 
@@ -31,16 +33,18 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Protocol, cast
 
-from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from system.platform.cache.keys import TAG_TTL_S, Entry
+from system.platform.cache.patience import Patience
 from system.platform.cache.scripts import EPOCH_LENGTH, NO_GENERATION, Script, crowded, scripts_of
 from system.platform.observability.metrics import (
     CACHE_HITS_TOTAL,
     CACHE_MISSES_TOTAL,
     CACHE_OPERATIONS_DURATION_SECONDS,
+    OTHER,
 )
+from system.platform.redis_connection import connect
 
 # R6.9: slower than this is down.
 REDIS_TIMEOUT_S: Final = 0.2
@@ -51,6 +55,7 @@ _FAILURES_TO_OPEN: Final = 3
 _PROBE_EVERY_S: Final = 0.25
 # More callers wait for each other: a pool that is used up is an error, not trouble with Redis.
 _CONNECTIONS: Final = 32
+_CLIENT_TIMEOUT_S: Final = 1.0
 # A value outdated while it was loaded is loaded again, but not for ever under constant writes.
 _ATTEMPTS: Final = 3
 
@@ -158,16 +163,17 @@ class _Landed:
 
 
 class Cache:
-    """The cache of one service.
+    """The cache of one service, with a Redis client of its own.
 
     Args:
-        redis: client without retries and without decoding; belongs to the caller.
+        redis_url: redis://…; nothing is opened before `start`.
         service: short name, prefix of generation and tags ("payments").
         notices: tells other instances of doubt; needed where there can be several.
     """
 
-    def __init__(self, redis: Redis, service: str, *, notices: Notices | None = None) -> None:
-        self._redis = redis
+    def __init__(self, redis_url: str, service: str, *, notices: Notices | None = None) -> None:
+        # The client's own limit lies above `Patience`, which knows better when to give up.
+        self._redis = connect(redis_url, timeout_s=_CLIENT_TIMEOUT_S, max_connections=_CONNECTIONS)
         self._scripts = scripts_of(service)
         self._generation_key = f"{service}:generation"
         self._tag_prefix = f"{service}:tag:"
@@ -175,6 +181,7 @@ class Cache:
         self._flights: dict[str, asyncio.Task[_Landed]] = {}
         self._places = asyncio.Semaphore(_CONNECTIONS)
         self._failures = 0
+        self._failed_at = 0.0
         # In doubt while the two differ; a start is a doubt, for what the last process knew is lost.
         self._doubts = 1
         self._settled = 0
@@ -182,9 +189,9 @@ class Cache:
         self._closed = False
 
     @property
-    def in_doubt(self) -> bool:
-        """Whether reads bypass Redis at present."""
-        return self._doubts != self._settled
+    def usable(self) -> bool:
+        """Whether reads ask Redis at present: nothing doubted, and no three failures in a row."""
+        return self._doubts == self._settled and self._failures < _FAILURES_TO_OPEN
 
     async def start(self) -> None:
         """Take up work; with Redis down it begins in doubt and recovers by itself (R0.10)."""
@@ -193,13 +200,14 @@ class Cache:
             self._recover()
 
     async def close(self) -> None:
-        """Stop background work; the Redis client stays open."""
+        """Stop background work and close the connections."""
         self._closed = True
         if self._recovery is not None:
             self._recovery.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._recovery
         await self._notices.close()
+        await self._redis.aclose()
 
     async def read(
         self,
@@ -244,7 +252,7 @@ class Cache:
         self._recover()
 
     async def _read(self, entry: Entry, load: Loader, bypass: bool) -> Answer:
-        if bypass or self.in_doubt:
+        if bypass or not self.usable:
             return _answer(await load(), Outcome.BYPASS)
         for _ in range(_ATTEMPTS):
             started = time.monotonic()
@@ -290,7 +298,7 @@ class Cache:
     ) -> _Landed:
         for attempt in range(1, _ATTEMPTS + 1):
             loaded = await load()
-            if self.in_doubt:
+            if not self.usable:
                 return _Landed(loaded, generation, None)
             try:
                 present = await self._store(entry, loaded, generation, timeout_s)
@@ -305,21 +313,20 @@ class Cache:
         return _Landed(loaded, generation, False)
 
     async def _invalidate(self, tags: tuple[str, ...]) -> None:
-        if not self.in_doubt:
-            try:
+        # The second, short try is for a process that was held up itself: on a busy machine an
+        # answer can be late though Redis was not, and doubt costs every entry.
+        for timeout_s in (REDIS_TIMEOUT_S, _LEAST_TIMEOUT_S):
+            if not self.usable:
+                break
+            with contextlib.suppress(_Unavailable):
                 await self._run(
                     self._scripts.remove,
                     [self._generation_key, *(self._tag_prefix + tag for tag in tags)],
                     [_fresh_epoch(), str(TAG_TTL_S)],
-                    ("invalidate", "all"),
-                    REDIS_TIMEOUT_S,
+                    ("invalidate", OTHER),
+                    timeout_s,
                 )
-            except _Unavailable:
-                pass
-            else:
-                # Still certain: had doubt come up meanwhile, others must hear of this write too.
-                if not self.in_doubt:
-                    return
+                return
         self.doubt()
         await self._notices.announce()
 
@@ -369,7 +376,7 @@ class Cache:
         """Run a script; a failure becomes `_Unavailable`, and doubt where it may hide a loss."""
         started = time.perf_counter()
         try:
-            async with asyncio.timeout(timeout_s), self._places:
+            async with Patience(timeout_s), self._places:
                 result: object = await cast(
                     "Awaitable[object]",
                     self._redis.evalsha(script.digest, len(keys), *keys, *arguments),
@@ -381,9 +388,12 @@ class Cache:
             self.doubt()
             raise _Unavailable from error
         except (RedisError, OSError, TimeoutError) as error:
-            self._failures += 1
-            if self._failures >= _FAILURES_TO_OPEN:
-                self.doubt()
+            # Failures side by side are one: a process held up for a moment sees many at once.
+            if started >= self._failed_at:
+                self._failures += 1
+                self._failed_at = time.perf_counter()
+                if self._failures >= _FAILURES_TO_OPEN:
+                    self._recover()
             raise _Unavailable from error
         finally:
             CACHE_OPERATIONS_DURATION_SECONDS.labels(*labels).observe(time.perf_counter() - started)
@@ -403,21 +413,27 @@ class Cache:
             await asyncio.sleep(_PROBE_EVERY_S)
 
     async def _settle(self) -> bool:
-        """Replace the epoch; True if nothing was doubted meanwhile."""
+        """Probe Redis and replace a doubted epoch; True if the cache can be used again."""
         doubts = self._doubts
         if not self._notices.listening:
             return False
         try:
-            async with asyncio.timeout(REDIS_TIMEOUT_S):
-                # Before the scripts: an instance that finds them must find the new epoch as well.
-                await self._redis.set(self._generation_key, f"{_fresh_epoch()}.0")
-                for script in (self._scripts.look, self._scripts.store, self._scripts.remove):
-                    await cast("Awaitable[object]", self._redis.script_load(script.text))
+            async with Patience(REDIS_TIMEOUT_S):
+                if doubts == self._settled:
+                    await cast("Awaitable[object]", self._redis.ping())
+                else:
+                    await self._renew()
         except (RedisError, OSError, TimeoutError):
             return False
         self._failures = 0
         self._settled = doubts
-        return self._doubts == doubts
+        return self.usable
+
+    async def _renew(self) -> None:
+        # Before the scripts: an instance that finds them must find the new epoch as well.
+        await self._redis.set(self._generation_key, f"{_fresh_epoch()}.0")
+        for script in (self._scripts.look, self._scripts.store, self._scripts.remove):
+            await cast("Awaitable[object]", self._redis.script_load(script.text))
 
 
 def _fresh_epoch() -> str:
