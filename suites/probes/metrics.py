@@ -1,0 +1,38 @@
+"""Prometheus metrics of the services, read from their own ports."""
+
+from __future__ import annotations
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from harness.probe import CouldNotObserve
+
+
+def read(url: str) -> dict[str, list[tuple[dict[str, str], float]]]:
+    """All samples of a service's /metrics: sample name → (labels, value) pairs.
+
+    Raises:
+        CouldNotObserve: it cannot be read.
+    """
+    try:
+        reply = httpx.get(f"{url}/metrics", timeout=10, trust_env=False)
+        reply.raise_for_status()
+        families = list(text_string_to_metric_families(reply.text))
+    except (httpx.HTTPError, ValueError) as error:
+        raise CouldNotObserve(f"{url}/metrics: {type(error).__name__}: {error}") from error
+    samples: dict[str, list[tuple[dict[str, str], float]]] = {}
+    for family in families:
+        for sample in family.samples:
+            samples.setdefault(sample.name, []).append((dict(sample.labels), sample.value))
+    return samples
+
+
+def total(
+    samples: dict[str, list[tuple[dict[str, str], float]]], name: str, **labels: str
+) -> float:
+    """The sum of a sample over all series with the given labels; 0.0 when there is none."""
+    return sum(
+        value
+        for found, value in samples.get(name, [])
+        if all(found.get(key) == wanted for key, wanted in labels.items())
+    )
