@@ -1,0 +1,47 @@
+# Every way to run the project. `make help` lists them.
+
+STACK ?= native
+PROFILE ?= quick
+AREA ?=
+TARGET ?=
+BIN := .venv/bin
+# What is checked: everything of ours that is there (front end and documents have their own tools).
+SOURCES := $(wildcard conftest.py harness suites loadtests security defects reports system)
+
+TRIAL := --profile $(PROFILE) \
+	$(if $(TARGET),--target $(TARGET),--stack $(STACK)) \
+	$(if $(AREA),--area $(AREA))
+
+.DEFAULT_GOAL := help
+.PHONY: help verify test check setup clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@echo "  verify takes STACK=native|containers PROFILE=quick|full|soak AREA=… TARGET=file.toml"
+
+verify: setup ## set up, start the reference platform, judge every criterion, write the report
+	@code=0; $(BIN)/pytest suites/ $(TRIAL) || code=$$?; \
+	echo "the trial's exit code: $$code"; exit $$code
+
+test: setup check ## set up, check, and run the project's own tests with coverage
+	@$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest
+	@$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --include='system/*' --skip-covered --fail-under=70
+	$(BIN)/coverage report --include='harness/*' --skip-covered --fail-under=95
+
+check: setup ## style, types, arrows between the parts, the edge's configuration
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy $(SOURCES)
+	$(BIN)/lint-imports
+	$(BIN)/python -m system.stack.edge
+
+setup: ## distribution packages, uv, .venv (only what is missing)
+	@bin/setup
+
+clean: ## end all stacks of this project, delete what was generated
+	@[ ! -x $(BIN)/python ] || $(BIN)/python -m system down --all
+	rm -rf .venv .venv-bootstrap .seatrial .coverage .coverage.* build \
+		.mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
