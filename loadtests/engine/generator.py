@@ -193,6 +193,7 @@ class LoadGenerator:
     async def _prepare(self) -> None:
         plan = self.plan
         self._loop = asyncio.get_running_loop()
+        self._handler_before = self._loop.get_exception_handler()
         self._loop.set_exception_handler(self._stop_on_fault)
         self._drained = asyncio.Event()
         self._all_closed = asyncio.Event()
@@ -221,7 +222,7 @@ class LoadGenerator:
         self._start = _now() + _LEAD
         self._started = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         self._timer = PreciseTimer(self._loop, ring)
-        sweeper = self._loop.call_later(_SWEEP, self._sweep)
+        self._sweeper = self._loop.call_later(_SWEEP, self._sweep)
         gc.collect()
         gc.freeze()
         gc.disable()  # a collection would be a pause of the generator's own
@@ -234,7 +235,8 @@ class LoadGenerator:
         finally:
             self._health.stop()
             gc.enable()
-            sweeper.cancel()
+            gc.unfreeze()
+            self._sweeper.cancel()
 
     async def _clear_away(self) -> None:
         if self._timer is not None:
@@ -250,6 +252,7 @@ class LoadGenerator:
         if self._open:
             with contextlib.suppress(TimeoutError):  # TLS that is not closed politely is dropped
                 await asyncio.wait_for(self._all_closed.wait(), 1.0)
+        self._loop.set_exception_handler(self._handler_before)
 
     def _stop_on_fault(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         # A fault of the generator must not look like one of the target: end the run with it.
@@ -310,8 +313,7 @@ class LoadGenerator:
                 del self._busy[connection]
                 connection.give_up()
                 self._finish(sample, Failure.TIMEOUT)
-        if not self._drained.is_set():
-            self._loop.call_later(_SWEEP, self._sweep)
+        self._sweeper = self._loop.call_later(_SWEEP, self._sweep)
 
     def _finish(self, sample: int, failure: Failure) -> None:
         self.recorder.failure[sample] = failure
