@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from system.platform.http.errors import ApiError
+from system.platform.moments import timestamp
 
 # R1.54: each dependency is asked for at most 2 s, and a result is kept for at most 1 s.
 CHECK_TIMEOUT_S: Final = 2.0
@@ -16,12 +16,6 @@ KEPT_S: Final = 1.0
 
 # Returns when the dependency answers; any exception, or False, means it is down.
 Check = Callable[[], Awaitable[object]]
-
-
-def timestamp(moment: datetime | None = None) -> str:
-    """Return a time as R0.4 writes it: UTC with milliseconds."""
-    moment = datetime.now(UTC) if moment is None else moment.astimezone(UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
 
 
 class Health:

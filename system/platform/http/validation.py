@@ -39,6 +39,7 @@ __all__ = [
     "Text",
     "Uuid",
     "at_least_one",
+    "broken",
     "clean_text",
     "normal_email",
     "parse_all",
@@ -337,7 +338,7 @@ class Integer(Field):
 
 @dataclass(frozen=True)
 class Boolean(Field):
-    """true or false; the words too, since query parameters are text."""
+    """true or false."""
 
     def read(self, value: Any) -> bool:
         if isinstance(value, bool):
@@ -587,8 +588,8 @@ class Schema:
 
     Args:
         fields: by member name.
-        rules: on several members together; they see only members that were readable, and those
-            that are there.
+        rules: on several members together; they see the members that are there, a broken one as
+            None.
     """
 
     def __init__(self, fields: Mapping[str, Field], rules: Sequence[Rule] = ()) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Final, TextIO
 
 import msgspec
 
+from system.platform import moments
 from system.platform.observability import correlation, redaction
 
 _TRACEPARENT_PARTS: Final = 4
@@ -57,6 +58,47 @@ class JsonLines(logging.Formatter):
         return _encode(line).decode()
 
 
+class _RequestLines:
+    """Where the lines about requests go, once `configure` has said so."""
+
+    service = ""
+    stream: TextIO | None = None
+
+
+def request(method: str, path: str, status: int, seconds: float) -> None:
+    """Write one line about an answered request.
+
+    It goes past `logging`, which would cost a cached answer a tenth of its time; the parts are
+    known to hold no secret: the path is a template.
+
+    Args:
+        method: of the request.
+        path: route template, as for `metrics.observe_request`.
+        status: of the answer.
+        seconds: it took.
+    """
+    stream = _RequestLines.stream
+    if stream is None:
+        return
+    context = correlation.known()
+    stream.write(
+        _encode(
+            {
+                "timestamp": moments.timestamp(),
+                "level": "info",
+                "service": _RequestLines.service,
+                "logger": "request",
+                "message": f"{method} {path} {status}",
+                "correlationId": context.correlation_id if context else None,
+                "traceId": trace_id(context.traceparent) if context else None,
+                "durationMs": round(seconds * 1000, 2),
+            }
+        ).decode()
+        + "\n"
+    )
+    stream.flush()
+
+
 def configure(service: str, *, level: int = logging.INFO, stream: TextIO | None = None) -> None:
     """Send all logs of this process through `JsonLines`.
 
@@ -65,6 +107,8 @@ def configure(service: str, *, level: int = logging.INFO, stream: TextIO | None 
         level: entries below it are dropped.
         stream: where the lines go; standard error when None.
     """
+    _RequestLines.service = service
+    _RequestLines.stream = stream or sys.stderr
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonLines(service))
     root = logging.getLogger()

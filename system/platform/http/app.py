@@ -1,0 +1,538 @@
+"""The one shape of a service's HTTP side: envelopes, errors, correlation, metrics, health, drain.
+
+`create_app` makes the application of a service from its handlers, `run` serves it until SIGTERM.
+Handlers return what `success`, `created` or `deleted` make, and raise `ApiError`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import re
+import signal
+import threading
+import time
+from collections.abc import Awaitable, Callable, Collection, Generator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+import msgspec
+import uvicorn
+from litestar import Litestar, Request, get
+from litestar.datastructures import State
+from litestar.exceptions import (
+    HTTPException,
+    MethodNotAllowedException,
+    NotFoundException,
+    ValidationException,
+)
+from litestar.types import Receive, Scope, Send
+
+from system.platform.config import Settings
+from system.platform.http import errors
+from system.platform.http.client_address import client_address
+from system.platform.http.errors import ApiError
+from system.platform.http.health import Check, Health
+from system.platform.observability import correlation, logs, metrics
+from system.platform.observability.correlation import RequestContext
+
+_log = logging.getLogger(__name__)
+
+# R1.10
+BODY_LIMIT: Final = 102_400
+_DRAIN_LIMIT: Final = 10_485_760
+_DRAIN_S: Final = 5.0
+# R0.11
+GRACE_S: Final = 10
+# Longer than callers keep idle connections, so that none is closed under a request on its way.
+_KEEP_ALIVE_S: Final = 75
+_USER_AGENT_CHARACTERS: Final = 512
+_QUIET: Final = frozenset({"/health", "/health/live", "/health/ready", "/metrics"})
+
+_encode: Final = msgspec.json.Encoder(enc_hook=str).encode
+_decode: Final = msgspec.json.Decoder().decode
+_JSON_TYPE: Final = re.compile(r"application/(?:[\w.+-]+\+)?json", re.IGNORECASE)
+_PARAMETER: Final = re.compile(r"\{(\w+)(?::\w+)?\}")
+
+Hook = Callable[[], Awaitable[None]]
+
+# --- Answers ------------------------------------------------------------------------------------
+
+_JSON_HEADERS: Final = (
+    (b"content-type", b"application/json"),
+    (b"cache-control", b"no-store"),
+)
+_NO_STORE: Final = (b"cache-control", b"no-store")
+
+
+class Reply:
+    """An answer that is ready to be sent.
+
+    Attributes:
+        status: HTTP status.
+        body: bytes of the body.
+        headers: names in lower case.
+    """
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(
+        self,
+        status: int,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        content_type: bytes | None = b"application/json",
+    ) -> None:
+        self.status = status
+        self.body = body
+        self.headers: list[tuple[bytes, bytes]] = [_NO_STORE]
+        if content_type is not None:
+            self.headers += (
+                (b"content-type", content_type),
+                (b"content-length", b"%d" % len(body)),
+            )
+        if headers:
+            self.headers += [
+                (name.lower().encode("latin-1"), value.encode("latin-1"))
+                for name, value in headers.items()
+            ]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it; the ASGI application that Litestar takes an answer to be."""
+        await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": False})
+
+    def to_asgi_response(self, **_: Any) -> Reply:
+        """Return itself; Litestar asks this of what an exception handler returns."""
+        return self
+
+
+def success(data: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
+    """Answer with R1.1's envelope; `data` may be `msgspec.Raw` of JSON that is ready."""
+    return Reply(status, b'{"success":true,"data":' + _encode(data) + b"}", headers)
+
+
+def created(data: Any, headers: Mapping[str, str] | None = None) -> Reply:
+    """Answer 201 with R1.1's envelope."""
+    return success(data, 201, headers)
+
+
+def deleted() -> Reply:
+    """Answer a DELETE that succeeded (R1.3)."""
+    return Reply(204, content_type=None)
+
+
+def failure(error: ApiError) -> Reply:
+    """Answer with R1.2's envelope."""
+    return Reply(error.status, _encode(error.body()), error.headers)
+
+
+# --- Requests -----------------------------------------------------------------------------------
+
+
+async def raw_body(request: Request[Any, Any, Any], limit: int = BODY_LIMIT) -> bytes:
+    """Read the whole body.
+
+    Args:
+        request: whose body was not read before.
+        limit: bytes.
+
+    Raises:
+        ApiError: 413 PAYLOAD_TOO_LARGE (R1.10).
+    """
+    declared = request.headers.get("content-length")
+    if declared is not None and declared.isdigit() and int(declared) > limit:
+        raise errors.payload_too_large(limit)
+    parts: list[bytes] = []
+    size = 0
+    receive = request.receive
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            # The client went away in the middle; nobody will see the answer.
+            raise errors.bad_request("The request ended before its body did")
+        part = message.get("body", b"")
+        if part:
+            size += len(part)
+            if size > limit:
+                raise errors.payload_too_large(limit)
+            parts.append(part)
+        if not message.get("more_body", False):
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+async def json_body(request: Request[Any, Any, Any], limit: int = BODY_LIMIT) -> dict[str, Any]:
+    """Read the body as a JSON object; an empty one, or one of another media type, is absent.
+
+    Raises:
+        ApiError: 413 PAYLOAD_TOO_LARGE (R1.10), 400 INVALID_JSON (R1.9).
+    """
+    body = await raw_body(request, limit)
+    if not body:
+        return {}
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip()
+    if _JSON_TYPE.fullmatch(media_type) is None:
+        return {}
+    return parse_object(body)
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """Read bytes as a JSON object.
+
+    Raises:
+        ApiError: 400 INVALID_JSON (R1.9).
+    """
+    try:
+        value = _decode(body)
+    except (ValueError, RecursionError) as error:
+        raise errors.invalid_json() from error
+    if not isinstance(value, dict):
+        raise errors.invalid_json()
+    return value
+
+
+@lru_cache(maxsize=4096)
+def _query(query_string: bytes) -> tuple[tuple[str, Any], ...]:
+    values: dict[str, Any] = {}
+    for name, value in parse_qsl(query_string.decode("latin-1"), keep_blank_values=True):
+        if name in values:
+            # A parameter given twice is a list, which no field takes: 400 rather than a guess.
+            known = values[name]
+            values[name] = [*known, value] if isinstance(known, list) else [known, value]
+        else:
+            values[name] = value
+    return tuple(values.items())
+
+
+def query(request: Request[Any, Any, Any]) -> dict[str, Any]:
+    """Return the query parameters, decoded; one that occurs twice is a list."""
+    query_string = request.scope["query_string"]
+    return dict(_query(query_string)) if query_string else {}
+
+
+def wants_fresh(request: Request[Any, Any, Any]) -> bool:
+    """Say whether the caller asks for an answer from the database (R6.3)."""
+    return "no-cache" in request.headers.get("cache-control", "").lower()
+
+
+# --- The outermost layer ------------------------------------------------------------------------
+
+
+def route_label(template: str) -> str:
+    """Return a route template as R7.12 writes it: `/payments/{id:str}` is `/payments/:id`."""
+    return _PARAMETER.sub(r":\1", template)
+
+
+class _Body:
+    """Watches a request's body go by, so that what nobody read can be read before the end."""
+
+    __slots__ = ("_receive", "awaits_go_ahead", "declared", "ended", "touched")
+
+    def __init__(self, receive: Receive, declared: int | None, *, awaits_go_ahead: bool) -> None:
+        self._receive = receive
+        self.declared = declared
+        self.awaits_go_ahead = awaits_go_ahead
+        self.touched = False
+        self.ended = False
+
+    async def __call__(self) -> Any:
+        self.touched = True
+        message = await self._receive()
+        if message["type"] != "http.request" or not message.get("more_body", False):
+            self.ended = True
+        return message
+
+    @property
+    def will_come(self) -> bool:
+        """Whether the client sends a body without being told to go ahead."""
+        return self.touched or not self.awaits_go_ahead
+
+    @property
+    def must_close(self) -> bool:
+        """Whether the connection cannot go on after an answer at this moment."""
+        if self.ended:
+            return False
+        return not self.will_come or self.declared is None or self.declared > BODY_LIMIT
+
+    async def drain(self) -> None:
+        """Read on, at most 10 MB and 5 s, so that the answer reaches a client still sending."""
+        seen = 0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_DRAIN_S):
+                while not self.ended and self.will_come and seen < _DRAIN_LIMIT:
+                    message = await self()
+                    seen += len(message.get("body", b""))
+
+
+class _Outermost:
+    """Wraps the router: context, correlation header, metrics, errors, unread bodies.
+
+    Args:
+        router: Litestar's.
+        trusted: TRUSTED_PROXIES.
+        public_prefixes: how the outside names a path prefix of ours, for R1.11.
+    """
+
+    def __init__(
+        self, router: Any, trusted: frozenset[str], public_prefixes: Mapping[str, str]
+    ) -> None:
+        self._router = router
+        self._trusted = trusted
+        self._public_prefixes = tuple(public_prefixes.items())
+        self._labels: dict[str, str] = {}
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008, "reason": ""})
+            return
+        started = time.perf_counter()
+        correlation_id = request_id = user_agent = traceparent = length = None
+        forwarded: list[str] = []
+        chunked = waits = False
+        for name, value in scope["headers"]:
+            if name == b"x-correlation-id":
+                correlation_id = value.decode("latin-1")
+            elif name == b"x-request-id":
+                request_id = value.decode("latin-1")
+            elif name == b"x-forwarded-for":
+                forwarded.append(value.decode("latin-1"))
+            elif name == b"user-agent":
+                user_agent = value.decode("latin-1")[:_USER_AGENT_CHARACTERS]
+            elif name == b"traceparent":
+                traceparent = value.decode("latin-1")
+            elif name == b"content-length":
+                length = value
+            elif name == b"transfer-encoding":
+                chunked = True
+            elif name == b"expect":
+                waits = value.lower() == b"100-continue"
+        peer = scope["client"][0] if scope.get("client") else None
+        context = RequestContext(
+            correlation.accept(correlation_id, request_id),
+            client_address(peer, forwarded, self._trusted),
+            user_agent,
+            traceparent,
+        )
+        scope["raw_target"] = self._outside_path(scope, peer)
+        body: _Body | None = None
+        if chunked or (length is not None and length != b"0"):
+            declared = int(length) if length is not None and length.isdigit() else None
+            body = _Body(receive, declared, awaits_go_ahead=waits)
+            receive = body
+        header = (b"x-correlation-id", context.correlation_id.encode("latin-1"))
+        status = 0
+
+        async def answer(message: Any) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = [*message["headers"], header]
+                if body is not None and body.must_close:
+                    headers.append((b"connection", b"close"))
+                message["headers"] = headers
+            elif body is not None and not body.ended and not message.get("more_body", False):
+                await send(
+                    {
+                        "type": "http.response.body",
+                        "body": message.get("body", b""),
+                        "more_body": True,
+                    }
+                )
+                await body.drain()
+                message = {"type": "http.response.body", "body": b"", "more_body": False}
+            await send(message)
+
+        token = correlation.bind(context)
+        metrics.HTTP_ACTIVE_CONNECTIONS.inc()
+        try:
+            try:
+                await self._router(scope, receive, answer)
+            except Exception as error:
+                if status:
+                    raise
+                await reply_to(error, scope)(scope, receive, answer)
+        finally:
+            seconds = time.perf_counter() - started
+            metrics.HTTP_ACTIVE_CONNECTIONS.dec()
+            template = scope.get("path_template")
+            label = metrics.UNMATCHED if template is None else self._label(template)
+            # Status 0: the task was ended before an answer, at shutdown.
+            metrics.observe_request(scope["method"], label, status or 499, seconds)
+            if label not in _QUIET:
+                logs.request(scope["method"], label, status or 499, seconds)
+            correlation.unbind(token)
+
+    def _label(self, template: str) -> str:
+        label = self._labels.get(template)
+        if label is None:
+            label = self._labels[template] = route_label(template)
+        return label
+
+    def _outside_path(self, scope: Any, peer: str | None) -> str:
+        """Return the path as the caller knows it, without the query (R0.5, R1.11)."""
+        raw = scope.get("raw_path")
+        path: str = raw.decode("latin-1") if raw else scope["path"]
+        path = path.partition("?")[0]
+        if self._public_prefixes and peer in self._trusted:
+            for ours, public in self._public_prefixes:
+                if path == ours or path.startswith(ours + "/"):
+                    return public + path[len(ours) :]
+        return path
+
+
+def reply_to(error: Exception, scope: Any) -> Reply:
+    """Turn what a handler or the router raised into the agreed answer (R1.8-R1.15)."""
+    if isinstance(error, ApiError):
+        return failure(error)
+    if isinstance(error, NotFoundException | MethodNotAllowedException):
+        return failure(errors.not_found(scope["method"], scope["raw_target"]))
+    if isinstance(error, ValidationException):
+        return failure(errors.validation(_litestar_issues(error)))
+    if isinstance(error, HTTPException) and 400 <= error.status_code < 500:
+        return failure(errors.bad_request())
+    _log.exception("unexpected error", exc_info=error)
+    return failure(errors.internal_error())
+
+
+def _litestar_issues(error: ValidationException) -> list[dict[str, Any]]:
+    extra = error.extra if isinstance(error.extra, list) else []
+    return [
+        {
+            "path": [str(item.get("key", ""))],
+            "code": "invalid_type",
+            "message": str(item.get("message", "Invalid value")),
+        }
+        for item in extra
+        if isinstance(item, dict)
+    ] or [{"path": [], "code": "custom", "message": "Invalid value"}]
+
+
+def _on_exception(request: Request[Any, Any, Any], error: Exception) -> Any:
+    return reply_to(error, request.scope)
+
+
+# --- Application --------------------------------------------------------------------------------
+
+
+def create_app(
+    settings: Settings,
+    route_handlers: Sequence[Any],
+    *,
+    checks: Mapping[str, Check],
+    essential: Collection[str] = ("database",),
+    on_startup: Sequence[Hook] = (),
+    on_shutdown: Sequence[Hook] = (),
+    state: Mapping[str, Any] | None = None,
+    public_prefixes: Mapping[str, str] | None = None,
+) -> Litestar:
+    """Make a service's application.
+
+    Args:
+        settings: of the process.
+        route_handlers: Litestar's; each returns a `Reply`.
+        checks: readiness by dependency (R1.55).
+        essential: the dependencies without which the service is not ready (R1.56).
+        on_startup: called in order before the first request; they must not fail for want of a
+            dependency (R0.10).
+        on_shutdown: called in order after the last request.
+        state: becomes `app.state`.
+        public_prefixes: for messages that name a path (R1.11): `{"/auth": "/api/auth"}`.
+
+    Returns:
+        The ASGI application.
+    """
+    health = Health(settings.service_name, checks, essential)
+    watching: list[asyncio.Task[None]] = []
+
+    async def watch() -> None:
+        watching.append(asyncio.create_task(metrics.watch_event_loop(), name="event-loop-lag"))
+
+    async def stop_watching() -> None:
+        for task in watching:
+            task.cancel()
+        await asyncio.gather(*watching, return_exceptions=True)
+
+    app = Litestar(
+        [*route_handlers, *_own_routes(health)],
+        exception_handlers={Exception: _on_exception},
+        on_startup=[watch, *on_startup],
+        on_shutdown=[*on_shutdown, stop_watching],
+        openapi_config=None,
+        logging_config=None,
+        debug=False,
+        request_max_body_size=None,
+        # The services' own objects are shared on purpose.
+        state=State(dict(state or {}), deep_copy=False),
+    )
+    app.asgi_handler = _Outermost(
+        app.asgi_router, settings.trusted_proxies, dict(public_prefixes or {})
+    )
+    return app
+
+
+def _own_routes(health: Health) -> list[Any]:
+    @get("/health")
+    async def healthy() -> Reply:
+        return success(health.healthy())
+
+    @get("/health/live")
+    async def alive() -> Reply:
+        return success(health.alive())
+
+    @get("/health/ready")
+    async def ready() -> Reply:
+        return success(await health.ready())
+
+    @get("/metrics")
+    async def exposition() -> Reply:
+        text, content_type = metrics.render()
+        return Reply(200, text, content_type=content_type.encode())
+
+    return [healthy, alive, ready, exposition]
+
+
+class _Server(uvicorn.Server):
+    """Ends with exit code 0 on SIGTERM (R0.11), where uvicorn would raise the signal once more."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        former = {
+            number: signal.signal(number, self.handle_exit)
+            for number in (signal.SIGTERM, signal.SIGINT)
+        }
+        try:
+            yield
+        finally:
+            for number, handler in former.items():
+                signal.signal(number, handler)
+
+
+def run(app: Litestar, settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT; then finish what is in flight, at most `GRACE_S` seconds."""
+    config = uvicorn.Config(
+        app,
+        host=settings.bind_address,
+        port=settings.port,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=GRACE_S,
+        backlog=2048,
+    )
+    config.load()
+    # What was imported so far lives as long as the process; no collection need look at it again.
+    gc.collect()
+    gc.freeze()
+    _Server(config).run()
