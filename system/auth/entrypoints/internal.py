@@ -1,0 +1,124 @@
+"""The routes that other services and the gateway ask auth-service by (1.14)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from litestar import Request, Router, get
+
+from system.auth.domain import User
+from system.auth.service import AuthService
+from system.platform.http import errors
+from system.platform.http.app import Reply, query, success
+from system.platform.http.validation import Email, Integer, Schema, Uuid
+from system.platform.moments import timestamp
+from system.platform.security.litestar import internal_only
+from system.platform.security.tokens import KeyRing, SigningKey, TokenType
+
+AnyRequest = Request[Any, Any, Any]
+
+# Lower than every UUID, so the first page begins with the first user.
+_BEGINNING = ""
+USER_PAGE = Schema(
+    {"after": Uuid(optional=True), "limit": Integer(minimum=1, maximum=1000, default=500)}
+)
+BY_EMAIL = Schema({"email": Email()})
+USER_ID = Schema({"id": Uuid()})
+SESSION_ID = Schema({"sid": Uuid()})
+
+
+@get("/users")
+async def users(request: AnyRequest) -> Reply:
+    """All accounts, a page at a time: the next one begins `after` the last id of this one."""
+    page = USER_PAGE.parse(query(request))
+    found = await _auth(request).users(after=page.get("after", _BEGINNING), limit=page["limit"])
+    return success([internal_user(user) for user in found])
+
+
+@get("/users/by-email")
+async def user_by_email(request: AnyRequest) -> Reply:
+    """The account with an e-mail address."""
+    wanted = BY_EMAIL.parse(query(request))
+    return _user_answer(await _auth(request).user_by_email(wanted["email"]))
+
+
+@get("/users/{user_id:str}")
+async def user(request: AnyRequest, user_id: str) -> Reply:
+    """The account with an id."""
+    wanted = USER_ID.parse({"id": user_id})
+    return _user_answer(await _auth(request).user(wanted["id"]))
+
+
+@get("/sessions/{sid:str}")
+async def session(request: AnyRequest, sid: str) -> Reply:
+    """Whether tokens of a session count at this moment (R1.38)."""
+    wanted = SESSION_ID.parse({"sid": sid})
+    state = await _auth(request).session_state(wanted["sid"])
+    if state is None:
+        raise errors.missing("SESSION_NOT_FOUND", "Session not found")
+    found, is_open = state
+    return success(
+        {
+            "id": found.id,
+            "userId": found.user_id,
+            "open": is_open,
+            "expiresAt": timestamp(found.expires_at),
+        }
+    )
+
+
+@get("/keys")
+async def verification_keys(request: AnyRequest) -> Reply:
+    """The keys that verify access tokens; refresh keys never leave auth-service (R1.30)."""
+    ring = cast("KeyRing", request.app.state.ring)
+    return success({"access": _keys(ring.keys(TokenType.ACCESS))})
+
+
+def routes(internal_token: str) -> Router:
+    """Return the internal routes behind their guard (R1.153)."""
+    return Router(
+        "/internal",
+        route_handlers=[users, user_by_email, user, session, verification_keys],
+        guards=[internal_only(internal_token)],
+    )
+
+
+def internal_user(account: User) -> dict[str, Any]:
+    """An account as other services keep it (R2.21)."""
+    return {
+        "id": account.id,
+        "email": account.email,
+        "name": account.name,
+        "role": str(account.role),
+        "status": str(account.status),
+        "emailVerified": account.email_verified,
+        "version": account.version,
+        "createdAt": timestamp(account.created_at),
+        "updatedAt": timestamp(account.updated_at),
+    }
+
+
+def _user_answer(account: User | None) -> Reply:
+    if account is None:
+        raise errors.missing("USER_NOT_FOUND", "User not found")
+    return success(internal_user(account))
+
+
+def _keys(keys: Sequence[SigningKey]) -> list[dict[str, Any]]:
+    return [
+        {
+            "kid": key.kid,
+            "secret": key.secret.decode(),
+            "createdAt": timestamp(key.created_at) if key.created_at else None,
+            "expiresAt": timestamp(key.expires_at) if key.expires_at else None,
+            "isActive": key.is_active,
+            "canVerify": key.can_verify,
+        }
+        for key in keys
+        if key.can_verify
+    ]
+
+
+def _auth(request: AnyRequest) -> AuthService:
+    return cast("AuthService", request.app.state.auth)

@@ -1,0 +1,156 @@
+"""What the auth use cases need from the outside: a store with transactions, a hasher, a mirror."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from system.auth.domain import RefreshToken, RevokeReason, Session, User
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who stands at the other end of a request.
+
+    Attributes:
+        address: client address (R1.40), None outside a request.
+        user_agent: header User-Agent, None if not sent.
+    """
+
+    address: str | None
+    user_agent: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """An event about to be written to the outbox (3.5).
+
+    Attributes:
+        type: `user.created` and the like.
+        event_type: group in the metadata, such as `user_lifecycle` (R3.12).
+        actor_id: the user who acted, None if there is none (R3.41).
+        data: contents by the catalogue.
+    """
+
+    type: str
+    event_type: str
+    actor_id: str | None
+    data: Mapping[str, Any]
+
+
+class Unit(Protocol):
+    """One transaction on auth_db; leaving its block commits, an error rolls back.
+
+    Locks are taken in one order, or two transactions would wait for each other: the user, then a
+    session, then its refresh tokens.
+    """
+
+    async def add_user(self, user: User, password_hash: str) -> bool:
+        """Insert an account; False if its e-mail is taken."""
+
+    async def replace_password_hash(self, user_id: str, seen: str, new: str) -> None:
+        """Store a newer hash of the same password, unless the hash is no longer the one seen."""
+
+    async def add_session(self, session: Session) -> None:
+        """Insert a session."""
+
+    async def lock_session(self, session_id: str) -> Session | None:
+        """Read a session and keep others from changing it until the transaction ends."""
+
+    async def extend_session(
+        self, session_id: str, used_at: datetime, expires_at: datetime
+    ) -> None:
+        """Note a use of the session and its new end."""
+
+    async def revoke_session(
+        self, session_id: str, user_id: str, reason: RevokeReason, now: datetime
+    ) -> Session | None:
+        """Close this session of this user; None if there is no such open session."""
+
+    async def revoke_all_sessions(
+        self, user_id: str, reason: RevokeReason, now: datetime
+    ) -> Sequence[Session]:
+        """Close all open sessions of the user; returns those closed by this call."""
+
+    async def add_refresh_token(self, token: RefreshToken, now: datetime) -> None:
+        """Store a refresh token by its hash."""
+
+    async def refresh_token(self, token_hash: str) -> RefreshToken | None:
+        """Read a stored refresh token."""
+
+    async def spend_refresh_token(self, token_hash: str, now: datetime) -> None:
+        """Mark a refresh token as exchanged."""
+
+    async def user(self, user_id: str) -> User | None:
+        """Read an account and keep it from changing until the transaction ends."""
+
+    async def lock_user(self, user_id: str) -> User | None:
+        """Read an account as the only one who holds it, before several of its sessions change."""
+
+    async def emit(self, fact: Fact) -> None:
+        """Write an event to the outbox, to be published after the commit (R3.16)."""
+
+
+class Store(Protocol):
+    """auth_db."""
+
+    def transaction(self) -> AbstractAsyncContextManager[Unit]:
+        """Open a transaction."""
+
+    async def user(self, user_id: str) -> User | None:
+        """Read an account by id."""
+
+    async def user_by_email(self, email: str) -> User | None:
+        """Read an account by its normal e-mail address."""
+
+    async def credentials(self, email: str) -> tuple[User, str] | None:
+        """Read an account and its password hash by its normal e-mail address."""
+
+    async def users(self, *, after: str, limit: int) -> Sequence[User]:
+        """Read accounts in the order of their ids, those greater than `after`."""
+
+    async def session(self, session_id: str) -> tuple[Session, User] | None:
+        """Read a session and its user."""
+
+
+class PasswordHasher(Protocol):
+    """Makes and checks password hashes, off the event loop (R1.66)."""
+
+    async def hash(self, password: str) -> str:
+        """Return a new hash of the password."""
+
+    async def matches(self, password: str, stored: str | None) -> bool:
+        """Check a password; with None it takes as long and is False (R1.82)."""
+
+    def outdated(self, stored: str) -> bool:
+        """Whether the hash should be replaced by one of today's parameters (R1.66)."""
+
+
+class Mirror(Protocol):
+    """The copy of session states that verifiers read (R1.38); never fails its caller."""
+
+    @property
+    def epoch(self) -> str | None:
+        """The word that makes "open" entries count; None while the mirror is out of reach."""
+
+    async def opened(self, session_id: str, epoch: str | None) -> None:
+        """Note an open session, read from the store after `epoch` was taken."""
+
+    async def revoked(self, session_ids: Sequence[str]) -> None:
+        """Note closed sessions; if that fails, make all older "open" entries worthless soon."""
+
+
+class UserCache(Protocol):
+    """What is remembered of accounts beside the store; never fails its caller."""
+
+    async def remember_email(self, user: User) -> None:
+        """Note under which id this e-mail address is found (R6.22)."""
+
+    async def user_id(self, email: str, store: Store) -> str | None:
+        """Return the id last found for this address, asking the store if none is known."""
+
+    async def forget(self, user_id: str) -> None:
+        """Drop all that is remembered of this account, after it changed (R6.5)."""

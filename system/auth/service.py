@@ -1,0 +1,406 @@
+"""The use cases of auth: register, log in, refresh, log out, and who is who.
+
+Each one is a transaction that holds the change together with its events (R3.16); the mirror of
+session states is told after the commit and before the answer, so that a revocation is in force
+when its caller hears of it (R1.32).
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from system.auth.domain import (
+    RefreshToken,
+    RefreshVerdict,
+    RevokeReason,
+    Session,
+    User,
+    UserRole,
+    UserStatus,
+    judge_refresh,
+    token_hash,
+)
+from system.auth.ports import Caller, Fact, Mirror, PasswordHasher, Store, Unit, UserCache
+from system.platform.http import errors
+from system.platform.moments import timestamp
+from system.platform.security.tokens import (
+    Claims,
+    KeyRing,
+    TokenType,
+    issue_access,
+    issue_refresh,
+    lifetime_seconds,
+    verify,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPair:
+    """What a refresh gives (R1.61).
+
+    Attributes:
+        access_token: signed with the access key.
+        refresh_token: signed with the refresh key; the only copy there is.
+        expires_in: configured lifetime of access tokens, such as `15m` (R1.27).
+    """
+
+    access_token: str
+    refresh_token: str
+    expires_in: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """What registration and login give (R1.58)."""
+
+    user: User
+    tokens: TokenPair
+
+
+def utc_now() -> datetime:
+    """The time in whole milliseconds, the precision of the database (R2.1)."""
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
+class AuthService:
+    """Accounts and sessions.
+
+    Args:
+        store: auth_db.
+        hasher: makes and checks password hashes.
+        mirror: copy of session states for the verifiers.
+        cache: what is remembered of accounts.
+        ring: keys of both types of token.
+        access_lifetime: such as `15m`.
+        refresh_lifetime: such as `7d`; a session lives as long as its newest refresh token.
+        now: the time, UTC, in whole milliseconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        hasher: PasswordHasher,
+        mirror: Mirror,
+        cache: UserCache,
+        ring: KeyRing,
+        access_lifetime: str,
+        refresh_lifetime: str,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._store = store
+        self._hasher = hasher
+        self._mirror = mirror
+        self._cache = cache
+        self._ring = ring
+        self._expires_in = access_lifetime
+        self._access_seconds = lifetime_seconds(access_lifetime)
+        self._refresh_seconds = lifetime_seconds(refresh_lifetime)
+        self._now = now
+
+    async def register(self, *, email: str, password: str, name: str, caller: Caller) -> SignedIn:
+        """Open an account as CUSTOMER and sign it in (R1.59, R1.65).
+
+        Args:
+            email: in normal form (R1.20).
+            password: good by R1.21.
+            name: cleaned (R1.19).
+            caller: who registers.
+
+        Raises:
+            ApiError: 409 EMAIL_EXISTS.
+        """
+        # Asked first only to save a hash; the insert below decides.
+        if await self._store.user_by_email(email) is not None:
+            raise _email_exists()
+        password_hash = await self._hasher.hash(password)
+        now, epoch = self._now(), self._mirror.epoch
+        user = User(
+            id=str(uuid.uuid4()),
+            email=email,
+            name=name,
+            role=UserRole.CUSTOMER,
+            status=UserStatus.ACTIVE,
+            email_verified=False,
+            version=1,
+            created_at=now,
+            updated_at=now,
+        )
+        async with self._store.transaction() as unit:
+            if not await unit.add_user(user, password_hash):
+                raise _email_exists()
+            session, tokens = await self._open_session(unit, user, caller, now)
+            await unit.emit(user_created(user, origin="registration", actor_id=user.id))
+        await self._mirror.opened(session.id, epoch)
+        await self._cache.remember_email(user)
+        return SignedIn(user, tokens)
+
+    async def login(self, *, email: str, password: str, caller: Caller) -> SignedIn:
+        """Open a session for whoever knows the password (R1.60, R1.67).
+
+        An unknown address takes the same steps as a wrong password, hashing included, and gets
+        the same answer (R1.68, R1.82).
+
+        Raises:
+            ApiError: 401 INVALID_CREDENTIALS; 403 ACCOUNT_SUSPENDED, only after a right password.
+        """
+        while True:
+            found = await self._store.credentials(email)
+            user, stored = found if found is not None else (None, None)
+            right = await self._hasher.matches(password, stored)
+            if user is None or stored is None or not right:
+                await self._note_failed_login(user, email, caller)
+                raise errors.invalid_credentials()
+            newer = await self._hasher.hash(password) if self._hasher.outdated(stored) else None
+            now, epoch = self._now(), self._mirror.epoch
+            async with self._store.transaction() as unit:
+                current = await unit.user(user.id)
+                if current is None or current.version != user.version:
+                    # Changed while the password was being checked: a new password, role or status
+                    # revoked all sessions, and this one must not slip in behind it.
+                    continue
+                if current.status is not UserStatus.ACTIVE:
+                    raise errors.account_suspended()
+                if newer is not None:
+                    await unit.replace_password_hash(user.id, stored, newer)
+                session, tokens = await self._open_session(unit, current, caller, now)
+                await unit.emit(_signed("user.login", "loginAt", current, session, caller, now))
+            await self._mirror.opened(session.id, epoch)
+            if newer is not None:
+                await self._cache.forget(current.id)
+            await self._cache.remember_email(current)
+            return SignedIn(current, tokens)
+
+    async def refresh(self, token: str, caller: Caller) -> TokenPair:
+        """Exchange a refresh token for a new pair (R1.34, R1.35, R1.69).
+
+        Raises:
+            ApiError: 401 TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_REVOKED or TOKEN_REUSE_DETECTED.
+        """
+        presented_at = self._now()
+        claims = verify(token, self._ring, TokenType.REFRESH)
+        digest = token_hash(token)
+        epoch = self._mirror.epoch
+        tokens: TokenPair | None = None
+        async with self._store.transaction() as unit:
+            # The session's lock makes simultaneous uses of one family take turns.
+            user = await unit.user(claims.user_id)
+            session = await unit.lock_session(claims.session_id)
+            stored = await unit.refresh_token(digest)
+            if session is not None and session.user_id != claims.user_id:
+                session = None
+            if stored is not None and stored.session_id != claims.session_id:
+                stored = None
+            now = self._now()
+            verdict = judge_refresh(user, session, stored, presented_at=presented_at, now=now)
+            if verdict is RefreshVerdict.ROTATE and user is not None:
+                await unit.spend_refresh_token(digest, now)
+                tokens = await self._issue(unit, user, claims.session_id, now)
+                await unit.extend_session(claims.session_id, now, self._end(now))
+            elif verdict is RefreshVerdict.REUSED:
+                await self._revoke_family(unit, claims, caller, now)
+        if tokens is not None:
+            await self._mirror.opened(claims.session_id, epoch)
+            return tokens
+        if verdict is RefreshVerdict.REUSED:
+            await self._mirror.revoked([claims.session_id])
+            raise errors.token_reuse_detected()
+        if verdict is RefreshVerdict.UNKNOWN:
+            raise errors.token_invalid()
+        raise errors.token_revoked()
+
+    async def logout(
+        self, *, claims: Claims, refresh_token: str | None, everywhere: bool, caller: Caller
+    ) -> None:
+        """Revoke the calling session, and others of the same user on request (R1.70).
+
+        Args:
+            claims: of the access token.
+            refresh_token: its session is revoked too, if it belongs to the same user.
+            everywhere: revoke all sessions of the user.
+            caller: who logs out.
+
+        Raises:
+            ApiError: 401 TOKEN_REVOKED if the calling session was revoked meanwhile.
+        """
+        now = self._now()
+        async with self._store.transaction() as unit:
+            reason = RevokeReason.LOGOUT
+            user = await unit.lock_user(claims.user_id)
+            own = await unit.revoke_session(claims.session_id, claims.user_id, reason, now)
+            if own is None or user is None:
+                raise errors.token_revoked()
+            closed = [own]
+            if everywhere:
+                closed += await unit.revoke_all_sessions(user.id, reason, now)
+            elif refresh_token is not None:
+                stored = await unit.refresh_token(token_hash(refresh_token))
+                if stored is not None:
+                    other = await unit.revoke_session(stored.session_id, user.id, reason, now)
+                    closed += [other] if other is not None else []
+            await unit.emit(_signed("user.logout", "logoutAt", user, own, caller, now))
+            for session in closed:
+                await unit.emit(_session_revoked(session, reason, user.id, now))
+        await self._mirror.revoked([session.id for session in closed])
+
+    async def user(self, user_id: str) -> User | None:
+        """Return an account by id."""
+        return await self._store.user(user_id)
+
+    async def user_by_email(self, email: str) -> User | None:
+        """Return an account by its normal e-mail address (R6.22)."""
+        user_id = await self._cache.user_id(email, self._store)
+        user = await self._store.user(user_id) if user_id is not None else None
+        # What the cache says is a hint only; the account says which address it has.
+        if user is not None and user.email == email:
+            return user
+        return await self._store.user_by_email(email)
+
+    async def users(self, *, after: str, limit: int) -> Sequence[User]:
+        """Return up to `limit` accounts with ids greater than `after`, in the order of ids."""
+        return await self._store.users(after=after, limit=limit)
+
+    async def session_state(self, session_id: str) -> tuple[Session, bool] | None:
+        """Return a session and whether its tokens count, and bring the mirror up to date.
+
+        None: there is no such session.
+        """
+        epoch = self._mirror.epoch
+        found = await self._store.session(session_id)
+        if found is None:
+            return None
+        session, user = found
+        is_open = session.is_open(self._now()) and user.status is UserStatus.ACTIVE
+        if is_open:
+            await self._mirror.opened(session_id, epoch)
+        elif session.revoked_at is not None:
+            await self._mirror.revoked([session_id])
+        return session, is_open
+
+    async def _open_session(
+        self, unit: Unit, user: User, caller: Caller, now: datetime
+    ) -> tuple[Session, TokenPair]:
+        session = Session(
+            id=str(uuid.uuid4()),
+            user_id=user.id,
+            ip_address=caller.address,
+            user_agent=caller.user_agent,
+            created_at=now,
+            expires_at=self._end(now),
+        )
+        await unit.add_session(session)
+        return session, await self._issue(unit, user, session.id, now)
+
+    async def _issue(self, unit: Unit, user: User, session_id: str, now: datetime) -> TokenPair:
+        """Sign a pair and store the refresh token's hash."""
+        about = {
+            "user_id": user.id,
+            "email": user.email,
+            "name": user.name,
+            "role": str(user.role),
+            "session_id": session_id,
+        }
+        access = issue_access(self._ring, lifetime=self._access_seconds, **about)
+        refresh = issue_refresh(self._ring, lifetime=self._refresh_seconds, **about)
+        await unit.add_refresh_token(
+            RefreshToken(
+                token_hash=token_hash(refresh),
+                user_id=user.id,
+                session_id=session_id,
+                expires_at=self._end(now),
+            ),
+            now,
+        )
+        return TokenPair(access, refresh, self._expires_in)
+
+    async def _revoke_family(
+        self, unit: Unit, claims: Claims, caller: Caller, now: datetime
+    ) -> None:
+        reason = RevokeReason.TOKEN_REUSE
+        session = await unit.revoke_session(claims.session_id, claims.user_id, reason, now)
+        if session is None:
+            return  # another use of the same token has just done it, events included
+        detected = {
+            "userId": claims.user_id,
+            "sessionId": claims.session_id,
+            "ipAddress": caller.address,
+            "detectedAt": timestamp(now),
+        }
+        await unit.emit(
+            Fact("token.reuse_detected", "session_management", claims.user_id, detected)
+        )
+        await unit.emit(_session_revoked(session, reason, claims.user_id, now))
+
+    async def _note_failed_login(self, user: User | None, email: str, caller: Caller) -> None:
+        user_id = user.id if user is not None else None
+        data = {
+            "userId": user_id,
+            "email": email,
+            "ipAddress": caller.address,
+            "attemptedAt": timestamp(self._now()),
+        }
+        async with self._store.transaction() as unit:
+            await unit.emit(Fact("user.login_failed", "user_activity", user_id, data))
+
+    def _end(self, now: datetime) -> datetime:
+        return now + timedelta(seconds=self._refresh_seconds)
+
+
+def snapshot(user: User) -> dict[str, Any]:
+    """The user snapshot of life-cycle events (R3.22)."""
+    return {
+        "userId": user.id,
+        "email": user.email,
+        "name": user.name,
+        "role": str(user.role),
+        "status": str(user.status),
+        "emailVerified": user.email_verified,
+        "userVersion": user.version,
+    }
+
+
+def user_created(user: User, *, origin: str, actor_id: str | None) -> Fact:
+    """The event of a new account (R3.23)."""
+    data: Mapping[str, Any] = {
+        **snapshot(user),
+        "origin": origin,
+        "createdAt": timestamp(user.created_at),
+    }
+    return Fact("user.created", "user_lifecycle", actor_id, data)
+
+
+def _signed(
+    event: str, moment: str, user: User, session: Session, caller: Caller, now: datetime
+) -> Fact:
+    """`user.login` or `user.logout` (R3.28)."""
+    data = {
+        "userId": user.id,
+        "email": user.email,
+        "sessionId": session.id,
+        "ipAddress": caller.address,
+        moment: timestamp(now),
+    }
+    if session.device_id is not None:
+        data["deviceId"] = session.device_id
+    return Fact(event, "user_activity", user.id, data)
+
+
+def _session_revoked(session: Session, reason: RevokeReason, actor_id: str, now: datetime) -> Fact:
+    """`session.revoked` (R3.31)."""
+    data = {
+        "userId": session.user_id,
+        "sessionId": session.id,
+        "deviceId": session.device_id,
+        "reason": str(reason),
+        "timestamp": timestamp(now),
+    }
+    return Fact("session.revoked", "session_management", actor_id, data)
+
+
+def _email_exists() -> errors.ApiError:
+    return errors.conflict("EMAIL_EXISTS", "An account with this email already exists")

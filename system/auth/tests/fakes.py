@@ -1,0 +1,199 @@
+"""Working stand-ins for the ports of auth: everything in memory, transactions one after another."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+from system.auth.domain import RefreshToken, RevokeReason, Session, User
+from system.auth.ports import Fact, Store, Unit
+from system.platform.events import catalogue
+
+
+@dataclass
+class Tables:
+    """What a database holds."""
+
+    users: dict[str, User] = field(default_factory=dict)
+    hashes: dict[str, str] = field(default_factory=dict)
+    sessions: dict[str, Session] = field(default_factory=dict)
+    tokens: dict[str, RefreshToken] = field(default_factory=dict)
+    facts: list[Fact] = field(default_factory=list)
+
+
+class FakeUnit:
+    """`ports.Unit` on a copy of the tables."""
+
+    def __init__(self, tables: Tables) -> None:
+        self.tables = tables
+
+    async def add_user(self, user: User, password_hash: str) -> bool:
+        if any(known.email == user.email for known in self.tables.users.values()):
+            return False
+        self.tables.users[user.id] = user
+        self.tables.hashes[user.id] = password_hash
+        return True
+
+    async def replace_password_hash(self, user_id: str, seen: str, new: str) -> None:
+        if self.tables.hashes.get(user_id) == seen:
+            self.tables.hashes[user_id] = new
+
+    async def add_session(self, session: Session) -> None:
+        self.tables.sessions[session.id] = session
+
+    async def lock_session(self, session_id: str) -> Session | None:
+        return self.tables.sessions.get(session_id)
+
+    async def extend_session(
+        self, session_id: str, used_at: datetime, expires_at: datetime
+    ) -> None:
+        found = self.tables.sessions[session_id]
+        self.tables.sessions[session_id] = replace(found, expires_at=expires_at)
+
+    async def revoke_session(
+        self, session_id: str, user_id: str, reason: RevokeReason, now: datetime
+    ) -> Session | None:
+        found = self.tables.sessions.get(session_id)
+        if found is None or found.user_id != user_id or not found.is_open(now):
+            return None
+        closed = replace(found, revoked_at=now, revoke_reason=reason)
+        self.tables.sessions[session_id] = closed
+        return closed
+
+    async def revoke_all_sessions(
+        self, user_id: str, reason: RevokeReason, now: datetime
+    ) -> Sequence[Session]:
+        closed = [
+            await self.revoke_session(session.id, user_id, reason, now)
+            for session in list(self.tables.sessions.values())
+        ]
+        return [session for session in closed if session is not None]
+
+    async def add_refresh_token(self, token: RefreshToken, now: datetime) -> None:
+        self.tables.tokens[token.token_hash] = token
+
+    async def refresh_token(self, token_hash: str) -> RefreshToken | None:
+        return self.tables.tokens.get(token_hash)
+
+    async def spend_refresh_token(self, token_hash: str, now: datetime) -> None:
+        found = self.tables.tokens[token_hash]
+        self.tables.tokens[token_hash] = replace(found, spent_at=now)
+
+    async def user(self, user_id: str) -> User | None:
+        return self.tables.users.get(user_id)
+
+    async def lock_user(self, user_id: str) -> User | None:
+        return self.tables.users.get(user_id)
+
+    async def emit(self, fact: Fact) -> None:
+        kind = catalogue.KINDS[fact.type]
+        faults = catalogue.faults(kind, fact.data)
+        assert (faults, fact.event_type) == ([], kind.event_type), "the catalogue's rule is broken"
+        self.tables.facts.append(fact)
+
+
+class FakeStore:
+    """`ports.Store` in memory; a failed transaction leaves nothing behind."""
+
+    def __init__(self) -> None:
+        self.tables = Tables()
+        self._turn = asyncio.Lock()
+
+    def transaction(self) -> AbstractAsyncContextManager[Unit]:
+        return self._transaction()
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[Unit]:
+        async with self._turn:
+            draft = copy.deepcopy(self.tables)
+            await asyncio.sleep(0)
+            yield FakeUnit(draft)
+            self.tables = draft
+
+    async def user(self, user_id: str) -> User | None:
+        return self.tables.users.get(user_id)
+
+    async def user_by_email(self, email: str) -> User | None:
+        return next((user for user in self.tables.users.values() if user.email == email), None)
+
+    async def credentials(self, email: str) -> tuple[User, str] | None:
+        user = await self.user_by_email(email)
+        return None if user is None else (user, self.tables.hashes[user.id])
+
+    async def users(self, *, after: str, limit: int) -> Sequence[User]:
+        ids = sorted(user_id for user_id in self.tables.users if user_id > after)[:limit]
+        return [self.tables.users[user_id] for user_id in ids]
+
+    async def session(self, session_id: str) -> tuple[Session, User] | None:
+        session = self.tables.sessions.get(session_id)
+        return None if session is None else (session, self.tables.users[session.user_id])
+
+
+@dataclass
+class FakeHasher:
+    """`ports.PasswordHasher` that hashes by writing the password after a word."""
+
+    word: str = "new"
+    work: int = 0
+    checking: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def hash(self, password: str) -> str:
+        self.work += 1
+        return f"{self.word}:{password}"
+
+    async def matches(self, password: str, stored: str | None) -> bool:
+        self.work += 1
+        self.checking.set()
+        await asyncio.sleep(0)
+        return stored is not None and stored.partition(":")[2] == password
+
+    def outdated(self, stored: str) -> bool:
+        return not stored.startswith(self.word)
+
+
+@dataclass
+class FakeMirror:
+    """`ports.Mirror` that keeps the last word about each session."""
+
+    epoch: str | None = "e1"
+    states: dict[str, str] = field(default_factory=dict)
+
+    async def opened(self, session_id: str, epoch: str | None) -> None:
+        self.states.setdefault(session_id, f"open {epoch}")
+
+    async def revoked(self, session_ids: Sequence[str]) -> None:
+        self.states.update(dict.fromkeys(session_ids, "revoked"))
+
+
+@dataclass
+class FakeEmails:
+    """`ports.UserCache` in memory."""
+
+    emails: dict[str, str] = field(default_factory=dict)
+
+    async def remember_email(self, user: User) -> None:
+        self.emails[user.email] = user.id
+
+    async def user_id(self, email: str, store: Store) -> str | None:
+        return self.emails.get(email)
+
+    async def forget(self, user_id: str) -> None:
+        self.emails = {email: known for email, known in self.emails.items() if known != user_id}
+
+
+@dataclass
+class Clock:
+    """A clock in whole milliseconds that moves when told."""
+
+    now: datetime = field(default_factory=lambda: datetime(2026, 1, 17, 10, tzinfo=UTC))
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def pass_seconds(self, seconds: float) -> None:
+        """Move on."""
+        self.now += timedelta(seconds=seconds)
