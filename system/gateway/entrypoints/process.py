@@ -1,0 +1,103 @@
+"""Runs the gateway as a process: listens, serves until SIGTERM, ends what is under way (R0.11)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import resource
+import signal
+from collections.abc import Mapping
+from typing import Final
+
+import uvloop
+
+from system.gateway.bootstrap import Gateway, build
+from system.gateway.domain.routes import RouteTable
+from system.gateway.entrypoints.http import GatewayServer, HttpEntry, make_server
+from system.gateway.entrypoints.websocket import WebSocketEntry
+from system.platform.config import Settings, load_or_exit
+from system.platform.observability import logs, metrics
+
+log = logging.getLogger(__name__)
+
+DRAIN_S: Final = 10.0  # R0.11
+BACKLOG: Final = 4_096
+
+
+def make_entry(gateway: Gateway) -> HttpEntry:
+    """The handler over a gateway's parts."""
+    settings = gateway.settings
+    return HttpEntry(
+        table=RouteTable(),
+        upstreams=gateway.upstreams,
+        admission=gateway.admission,
+        websocket=WebSocketEntry(gateway.authentication, gateway.realtime),
+        health=gateway.health,
+        trusted_proxies=settings.trusted_proxies,
+        cors_origins=frozenset(settings.cors_origins),
+    )
+
+
+async def serve(settings: Settings, environ: Mapping[str, str], stop: asyncio.Event) -> None:
+    """Serve until `stop` is set, then drain.
+
+    Args:
+        settings: of service `gateway`.
+        environ: the environment.
+        stop: set by a signal.
+    """
+    gateway = build(settings, environ)
+    await gateway.start()
+    entry = make_entry(gateway)
+    server = make_server(entry)
+    listener = await asyncio.get_running_loop().create_server(
+        server, settings.bind_address, settings.port, backlog=BACKLOG
+    )
+    watcher = asyncio.create_task(metrics.watch_event_loop())
+    log.info("listening", extra={"fields": {"port": settings.port}})
+    try:
+        await stop.wait()
+        log.info("stopping")
+        listener.close()
+        await drain(gateway, entry, server)
+    finally:
+        listener.close()
+        watcher.cancel()
+        await gateway.close()
+
+
+async def drain(
+    gateway: Gateway, entry: HttpEntry, server: GatewayServer, limit_s: float = DRAIN_S
+) -> None:
+    """End WebSockets with 1001 and give requests in flight their time (R0.11, R4.30)."""
+    await gateway.realtime.close()
+    server.pre_shutdown()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(limit_s):
+            await entry.idle()
+    await server.shutdown(0.1)
+
+
+def allow_connections() -> None:
+    """Raise the soft limit of open files to the hard one: a connection takes one (R4.32)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+async def _main(settings: Settings, environ: Mapping[str, str]) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await serve(settings, environ, stop)
+
+
+def main() -> None:
+    """Run the process with the environment's configuration."""
+    settings = load_or_exit("gateway")
+    logs.configure(settings.service_name)
+    allow_connections()
+    uvloop.run(_main(settings, os.environ))
