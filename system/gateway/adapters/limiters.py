@@ -1,4 +1,4 @@
-"""Keeps the limiters' counters in Redis, where all gateway processes count together (R1.41-R1.45)."""
+"""Keeps the limiters' counters in Redis, so that all processes count together (R1.41-R1.45)."""
 
 from __future__ import annotations
 

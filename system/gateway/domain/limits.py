@@ -1,4 +1,4 @@
-"""The limiters' arithmetic: general window, credential bucket, message rate (R1.41-R1.45, R4.28)."""
+"""The limiters' arithmetic: window, credential bucket, message rate (R1.41-R1.45, R4.28)."""
 
 from __future__ import annotations
 
