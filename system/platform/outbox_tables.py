@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-# The relay listens here; its payload says nothing, the rows say everything.
-OUTBOX_CHANNEL: Final = "outbox"
-
 _TABLES: Final = """
 CREATE TABLE outbox (
     seq          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -29,16 +26,6 @@ CREATE TABLE inbox (
 CREATE INDEX inbox_processed_at_idx ON inbox (processed_at);
 """
 
-_NOTICE: Final = f"""
-CREATE FUNCTION announce_outbox() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    PERFORM pg_notify('{OUTBOX_CHANNEL}', '');
-    RETURN NULL;
-END $$;
-CREATE TRIGGER outbox_announcement AFTER INSERT ON outbox
-    FOR EACH STATEMENT EXECUTE FUNCTION announce_outbox();
-"""
-
 _TOUCH: Final = """
 CREATE FUNCTION touch_updated_at() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -56,14 +43,11 @@ def quoted(role: str) -> str:
 def outbox_and_inbox(service_role: str) -> tuple[str, ...]:
     """Return the statements that make outbox and inbox and let the service use them.
 
-    An insert into outbox announces itself on the channel `OUTBOX_CHANNEL` at commit.
-
     Args:
         service_role: role the service connects with (R0.19).
     """
     return (
         _TABLES,
-        _NOTICE,
         f"GRANT SELECT, INSERT, UPDATE, DELETE ON outbox, inbox TO {quoted(service_role)}",
     )
 

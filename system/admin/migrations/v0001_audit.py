@@ -99,4 +99,4 @@ def downgrade() -> None:
     """Remove everything."""
     op.execute("DROP TABLE users, deleted_users, audit_logs, system_config, outbox, inbox")
     op.execute('DROP TYPE "UserRole", "UserStatus"')
-    op.execute("DROP FUNCTION touch_updated_at(), announce_outbox(), refuse_audit_change()")
+    op.execute("DROP FUNCTION touch_updated_at(), refuse_audit_change()")

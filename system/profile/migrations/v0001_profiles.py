@@ -44,4 +44,4 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Remove everything."""
     op.execute("DROP TABLE user_profiles, outbox, inbox")
-    op.execute("DROP FUNCTION touch_updated_at(), announce_outbox()")
+    op.execute("DROP FUNCTION touch_updated_at()")

@@ -1,0 +1,21 @@
+"""Runs the admin service: `python -m system.admin`."""
+
+from __future__ import annotations
+
+from system.platform import config
+from system.platform.http.app import run
+from system.platform.observability import logs
+
+
+def main() -> None:
+    """Read the configuration, or end with all its faults (R0.14); then serve until SIGTERM."""
+    settings = config.load_or_exit("admin")
+    logs.configure(settings.service_name)
+    # Imported late, so that a bad configuration is reported at once.
+    from system.admin.bootstrap import build
+
+    run(build(settings), settings)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""Puts the admin service together."""
+
+from __future__ import annotations
+
+from litestar import Litestar
+
+from system.admin.adapters.postgres import PostgresAuditLog
+from system.admin.entrypoints.events import EVENT_HANDLERS
+from system.admin.entrypoints.http import ROUTES
+from system.platform import redis_connection
+from system.platform.config import Settings
+from system.platform.database import Database
+from system.platform.events import diagnostics, topology
+from system.platform.events.connection import Connection
+from system.platform.events.consumer import Consumer
+from system.platform.events.outbox import Relay
+from system.platform.http.app import create_app
+from system.platform.security.principal import Authenticator
+from system.platform.security.sessions import SessionVerifier
+from system.platform.security.tokens import KeyRing
+
+
+def build(settings: Settings) -> Litestar:
+    """Make the application; nothing is opened before it starts."""
+    database = Database(settings.database_url)
+    redis = redis_connection.connect(settings.redis_url)
+    broker = Connection(
+        settings.rabbitmq_url, name=settings.service_name, exchange=settings.rabbitmq_exchange
+    )
+    sessions = SessionVerifier(redis, settings.auth_service_urls, settings.internal_service_token)
+    probes = diagnostics.ProbeStore() if settings.diagnostics_enabled else None
+    relay = Relay(database, broker)
+    consumer = Consumer(
+        broker, topology.service_queue(settings.service), EVENT_HANDLERS, database, probes=probes
+    )
+    return create_app(
+        settings,
+        [*ROUTES, *diagnostics.routes(settings.internal_service_token, probes)],
+        checks={"database": database.ping, "redis": redis.ping, "rabbitmq": broker.health},
+        on_startup=[database.start, broker.start, relay.start, consumer.start],
+        on_shutdown=[
+            consumer.close,
+            relay.close,
+            broker.close,
+            sessions.close,
+            redis.aclose,
+            database.close,
+        ],
+        state={
+            "authenticator": Authenticator(KeyRing.from_settings(settings), sessions),
+            "audit_log": PostgresAuditLog(database),
+        },
+    )
