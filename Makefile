@@ -35,7 +35,7 @@ check: setup ## style, types, arrows between the parts, the edge's configuration
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy $(SOURCES)
 	$(BIN)/lint-imports
-	$(BIN)/python -m system.stack.edge
+	$(BIN)/python -m system.edge check
 
 setup: ## distribution packages, uv, .venv (only what is missing)
 	@bin/setup

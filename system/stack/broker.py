@@ -5,16 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
-from system.broker import server
+from system.broker import definitions, server
 from system.stack import accounts
-from system.stack.credentials import Credentials
+from system.stack.credentials import OPERATOR, Credentials
+from system.stack.environment import EXCHANGE
 from system.stack.launch import Launch, Readiness
-
-
-def exists() -> bool:
-    return True
 
 
 def prepare(
@@ -30,7 +26,11 @@ def prepare(
         transform: changes the text of definitions.json; for defects.
     """
     account = accounts.account_for("rabbitmq")
-    text = json.dumps(_definitions(credentials))
+    users = [
+        definitions.User(name, password, administrator=name == OPERATOR)
+        for name, password in credentials.broker.items()
+    ]
+    text = json.dumps(definitions.render(users, exchange=EXCHANGE))
     node = server.prepare(
         folder,
         server.Ports(
@@ -53,21 +53,3 @@ def prepare(
         quick_signal="SIGKILL",
         grace=30.0,
     )
-
-
-def _definitions(credentials: Credentials) -> dict[str, Any]:
-    return {
-        "users": [
-            {
-                "name": user,
-                "password": password,
-                "tags": "administrator" if user == "operator" else "",
-            }
-            for user, password in credentials.broker.items()
-        ],
-        "vhosts": [{"name": "/"}],
-        "permissions": [
-            {"user": user, "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"}
-            for user in credentials.broker
-        ],
-    }

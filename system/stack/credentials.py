@@ -64,7 +64,8 @@ class Credentials:
         return cls(**values)
 
 
-BROKER_USERS = ("platform", "operator")
+# The broker's users: one for our own processes, one that may also use the management plugin.
+PLATFORM, OPERATOR = "platform", "operator"
 
 
 def generate() -> Credentials:
@@ -78,7 +79,7 @@ def generate() -> Credentials:
         superusers={service: _secret() for service in SERVICES},
         owners={service: _secret() for service in SERVICES},
         runtimes={service: _secret() for service in SERVICES},
-        broker={user: _secret() for user in BROKER_USERS},
+        broker={user: _secret() for user in (PLATFORM, OPERATOR)},
         redis=_secret(),
     )
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from system.stack.credentials import Credentials, SigningKey
+from system.stack.credentials import PLATFORM, Credentials, SigningKey
 from system.stack.parts import SERVICES
 
 EXEMPT = ("127.0.0.2", "127.0.2.0/24")
@@ -80,7 +80,7 @@ def process_environment(
         "BIND_ADDRESS": "127.0.0.1",
         "PUBLIC_ORIGIN": public_origin(ports),
         "REDIS_URL": redis_url(ports, credentials),
-        "RABBITMQ_URL": rabbitmq_url(ports, credentials, "platform"),
+        "RABBITMQ_URL": rabbitmq_url(ports, credentials, PLATFORM),
         "RABBITMQ_EXCHANGE": EXCHANGE,
         "JWT_SECRETS": _key_ring(credentials.access),
         "INTERNAL_SERVICE_TOKEN": credentials.internal_token,
@@ -97,7 +97,6 @@ def process_environment(
             "EDGE_HTTP_PORT": str(ports["edge-http"]),
             "EDGE_HTTPS_PORT": str(ports["edge-https"]),
             "UPSTREAM_TIMEOUT_MS": str(upstream_timeout_ms),
-            "UPSTREAM_SOURCE_ADDRESS": GATEWAY_SOURCE,
         }
     own = {f"{part.upper()}_DATABASE_URL": runtime_url(part, ports, credentials)}
     if part == "auth":

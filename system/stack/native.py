@@ -21,7 +21,7 @@ from system.stack.errors import NotInstalled, StackError, UnknownPart
 from system.stack.launch import Launch
 from system.stack.parts import DATABASES, ENDING_ORDER, PARTS, PROGRAMS, SERVICES, TITLED_PROGRAMS
 from system.stack.process import Process
-from system.stack.state import StateFolder
+from system.stack.state import MARKER, StateFolder
 
 __all__ = ["Override", "PartFailed", "PartState", "Stack", "StackError"]
 
@@ -107,23 +107,27 @@ class Stack:
         """
         began = time.monotonic()
         _all_installed()
-        with self.state.held(alone=True) as lock:
-            if self._is_up():
-                self._say(f"stack {self.name!r} is up already: {self.state.path}")
-                return
-            self._end_everything()
-            try:
+        ours = not self.state.exists()  # what is there now is ended only once we know it is not up
+        try:
+            with self.state.held(alone=True) as lock:
+                if self._is_up():
+                    self._say(f"stack {self.name!r} is up already: {self.state.path}")
+                    return
+                ours = True
+                self._end_everything()
                 self._start_everything(lock, began)
-            except StackError:
+        except StackError:
+            if ours:
                 with _undisturbed():
                     self._end_everything()
-                    self.state.mark("failed")
-                raise
-            except BaseException:
+                    self.state.mark("failed")  # the logs stay for who wants to know why
+            raise
+        except BaseException:
+            if ours:
                 with _undisturbed():
                     self._end_everything()
                     self.state.remove()
-                raise
+            raise
         self._say(f"up after {time.monotonic() - began:.1f} s: {self._public_origin()}")
         self._say(f"target file: {self.target_file}")
 
@@ -248,9 +252,10 @@ class Stack:
         ready: Callable[..., None],
     ) -> None:
         """Start what takes longest first; each task is one part, or one service with its own."""
-        from system.stack import broker, postgres, services
+        from system.stack import postgres, services
 
         credentials = self._known_credentials()
+        marker = {MARKER: str(self.state.path)}
 
         def one(part: str, *, strict: bool) -> None:
             spawn(self._launch(part))
@@ -260,7 +265,11 @@ class Stack:
             database = f"postgres-{service}"
             data, initial = template.result()
             port = self._ports[database]
-            spawn(self._changed(postgres.prepare(service, port, self.state.path / database, data)))
+            spawn(
+                self._changed(
+                    postgres.prepare(service, port, self.state.path / database, data, marker)
+                )
+            )
             ready(database, strict=True)
             postgres.make_roles(
                 service,
@@ -270,20 +279,19 @@ class Stack:
                 owner=credentials.owners[service],
                 runtime=credentials.runtimes[service],
             )
+            services.migrate(service, environment.owner_url(service, self._ports, credentials))
             if not services.exists(service):
                 return
-            services.migrate(service, environment.owner_url(service, self._ports, credentials))
             one(service, strict=True)
 
-        if broker.exists():
-            tasks.append(pool.submit(one, "rabbitmq", strict=True))
+        tasks.append(pool.submit(one, "rabbitmq", strict=True))
         template = pool.submit(
-            postgres.template, self.state.project / ".seatrial" / "cache", self.state.path
+            postgres.template, self.state.project / ".seatrial" / "cache", self.state.path, marker
         )
         tasks.append(pool.submit(one, "redis", strict=True))
         tasks += [pool.submit(service_with_database, name, template) for name in SERVICES]
         if services.exists("gateway"):
-            tasks.append(pool.submit(one, "gateway", strict=True))
+            tasks.append(pool.submit(one, "gateway", strict=services.exists("auth")))
         if services.exists("edge"):
             tasks.append(pool.submit(one, "edge", strict=True))
 
@@ -301,7 +309,7 @@ class Stack:
                 self._ports["redis"], credentials.redis, folder, transform
             )
         elif part == "edge":
-            launch = edge.prepare(folder, self.state.path / "tls", self._ports, transform)
+            launch = edge.prepare(self.state, self._ports, transform)
         elif part in PROGRAMS:
             launch = services.prepare(
                 part,

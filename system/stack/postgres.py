@@ -9,7 +9,7 @@ import secrets
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import psycopg
@@ -54,12 +54,13 @@ host  all           postgres           127.0.0.1/32  scram-sha-256
 """
 
 
-def template(cache: Path, scratch: Path) -> tuple[Path, str]:
+def template(cache: Path, scratch: Path, marker: Mapping[str, str]) -> tuple[Path, str]:
     """An empty cluster to copy, made once for each version of PostgreSQL.
 
     Args:
         cache: folder that keeps it; when it cannot be written, the template lies in ``scratch``.
         scratch: folder below /tmp that PostgreSQL's own user can enter.
+        marker: put into the environment of what is run, so that it is found after a crash.
 
     Returns:
         its data folder, and the superuser's password in it.
@@ -67,6 +68,7 @@ def template(cache: Path, scratch: Path) -> tuple[Path, str]:
     Raises:
         StackError: initdb failed; shows what it said.
     """
+    environment = {"LANG": "C.UTF-8", "PATH": os.defpath, **marker}
     folder = postgres_folder()
     if folder is None:
         path_of("postgres")
@@ -77,12 +79,12 @@ def template(cache: Path, scratch: Path) -> tuple[Path, str]:
     digest = hashlib.sha256("\n".join((version, *_INITDB)).encode()).hexdigest()[:12]
     kept = cache / f"postgres-{digest}"
     if not (kept / "password").exists():
-        made = _initialise(folder, scratch)
+        made = _initialise(folder, scratch, environment)
         try:
             kept.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=kept.parent, prefix="postgres-") as place:
                 moved = Path(place) / "template"
-                _copy(made, moved)
+                _copy(made, moved, environment)
                 with contextlib.suppress(FileExistsError, OSError):  # another stack was first
                     moved.rename(kept)
         except OSError:
@@ -92,17 +94,20 @@ def template(cache: Path, scratch: Path) -> tuple[Path, str]:
     return kept / "data", (kept / "password").read_text(encoding="utf-8")
 
 
-def prepare(service: str, port: int, folder: Path, template_data: Path) -> Launch:
+def prepare(
+    service: str, port: int, folder: Path, template_data: Path, marker: Mapping[str, str]
+) -> Launch:
     """Copy the template for a service and say how its server is started.
 
     Args:
         folder: the part's folder in the state folder; made here.
+        marker: as for `template`.
     """
     part = f"postgres-{service}"
     account = accounts.account_for(part)
     data = folder / "data"
     folder.mkdir(mode=0o700)
-    _copy(template_data, data)
+    _copy(template_data, data, {"PATH": os.defpath, **marker})
     (data / "postgresql.conf").write_text(_CONFIGURATION.format(port=port), encoding="utf-8")
     (data / "pg_hba.conf").write_text(_ACCESS.format(service=service), encoding="utf-8")
     accounts.hand_over(account, [folder])
@@ -183,7 +188,7 @@ def _session(port: int, password: str, database: str) -> Iterator[psycopg.Connec
         connection.close()
 
 
-def _initialise(programs: Path, scratch: Path) -> Path:
+def _initialise(programs: Path, scratch: Path, environment: Mapping[str, str]) -> Path:
     """Run initdb in a fresh folder; returns it, with ``data`` and ``password`` inside."""
     account = accounts.account_for("postgres")
     if account is None and os.getuid() == 0:
@@ -211,13 +216,14 @@ def _initialise(programs: Path, scratch: Path) -> Path:
         user=account,
         group=account,
         extra_groups=[] if account else None,
-        env={"LANG": "C.UTF-8", "PATH": os.defpath},
+        env=dict(environment),
     )
     if answer.returncode != 0:
         raise StackError(f"initdb ended with {answer.returncode}:\n{answer.stdout}{answer.stderr}")
     return folder
 
 
-def _copy(source: Path, target: Path) -> None:
+def _copy(source: Path, target: Path, environment: Mapping[str, str]) -> None:
     """Copy a folder; cp shares blocks where the file system can, and is faster than Python."""
-    subprocess.run(["cp", "-R", "--reflink=auto", str(source), str(target)], check=True)
+    command = ["cp", "-R", "--reflink=auto", str(source), str(target)]
+    subprocess.run(command, check=True, env=dict(environment))

@@ -133,8 +133,9 @@ class StateFolder:
         self._write(self._document, json.dumps({"schema": SCHEMA, **document}, indent=1))
 
     def mark(self, phase: str) -> None:
-        """Note how far the stack got: starting, up or failed."""
-        self.write({**self.read(), "phase": phase})
+        """Note how far the stack got, starting, up or failed, if it got as far as a document."""
+        with contextlib.suppress(StackNotThere):
+            self.write({**self.read(), "phase": phase})
 
     def launch_of(self, part: str) -> Launch:
         """How a part is started.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from system.stack import environment
-from system.stack.credentials import ACCOUNTS, Credentials
+from system.stack.credentials import ACCOUNTS, OPERATOR, Credentials
 from system.stack.parts import PARTS, PROGRAMS, SERVICES
 
 _NOT_BUILT = "not built yet"
@@ -78,13 +78,12 @@ def render(values: Mapping[str, Any]) -> str:
 
 
 def _access(ports: Mapping[str, int], credentials: Credentials, logs: Path) -> dict[str, Any]:
-    operator = "operator"
     return {
         "amqp": {
-            "url": environment.rabbitmq_url(ports, credentials, operator),
+            "url": environment.rabbitmq_url(ports, credentials, OPERATOR),
             "management": f"http://127.0.0.1:{ports['rabbitmq-management']}",
-            "user": operator,
-            "password": credentials.broker[operator],
+            "user": OPERATOR,
+            "password": credentials.broker[OPERATOR],
             "exchange": environment.EXCHANGE,
         },
         "redis": {"url": environment.redis_url(ports, credentials)},
@@ -109,7 +108,7 @@ def _dlq_command(project: Path, ports: Mapping[str, int], credentials: Credentia
     return shlex.join(
         [
             "env",
-            f"RABBITMQ_URL={environment.rabbitmq_url(ports, credentials, 'operator')}",
+            f"RABBITMQ_URL={environment.rabbitmq_url(ports, credentials, OPERATOR)}",
             f"RABBITMQ_EXCHANGE={environment.EXCHANGE}",
             f"PATH={Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
             str(project / "bin" / "dlq"),
