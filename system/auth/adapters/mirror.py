@@ -12,8 +12,7 @@ import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import Awaitable, Sequence
-from typing import Any, cast
+from collections.abc import Sequence
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -80,15 +79,12 @@ class RedisMirror:
         if epoch is None or time.monotonic() < self._paused_until:
             return
         try:
-            await cast(
-                "Awaitable[Any]",
-                self._redis.eval(
-                    _OPEN_UNLESS_REVOKED,
-                    1,
-                    state_key(session_id),
-                    open_value(epoch),
-                    str(self._kept_ms),
-                ),
+            await self._redis.eval(
+                _OPEN_UNLESS_REVOKED,
+                1,
+                state_key(session_id),
+                open_value(epoch),
+                str(self._kept_ms),
             )
         except _UNREACHABLE:
             # Nothing is lost: a verifier that finds no entry asks here.

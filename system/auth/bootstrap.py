@@ -1,0 +1,100 @@
+"""Puts auth-service together: every adapter is made here, and nowhere else."""
+
+from __future__ import annotations
+
+from litestar import Litestar
+
+from system.auth.adapters.mirror import RedisMirror
+from system.auth.adapters.passwords import Argon2Hasher
+from system.auth.adapters.postgres import PostgresStore
+from system.auth.adapters.session_check import StoreSessionCheck
+from system.auth.adapters.user_cache import RedisUserCache
+from system.auth.entrypoints import events, http, internal
+from system.auth.service import AuthService
+from system.platform import redis_connection
+from system.platform.cache.cache import Cache
+from system.platform.cache.notices import PostgresNotices
+from system.platform.config import Settings
+from system.platform.database import Database
+from system.platform.events import diagnostics
+from system.platform.events.connection import Connection
+from system.platform.events.consumer import Consumer
+from system.platform.events.outbox import Relay
+from system.platform.events.topology import service_queue
+from system.platform.http.app import create_app
+from system.platform.security.principal import Authenticator
+from system.platform.security.tokens import KeyRing, lifetime_seconds
+
+
+def create(settings: Settings) -> Litestar:
+    """Make the application of auth-service; nothing is connected before it starts."""
+    database = Database(settings.database_url)
+    redis = redis_connection.connect(settings.redis_url)
+    broker = Connection(
+        settings.rabbitmq_url, name=settings.service_name, exchange=settings.rabbitmq_exchange
+    )
+    relay = Relay(database, broker)
+    cache = Cache(
+        settings.redis_url, settings.service, notices=PostgresNotices(settings.database_url)
+    )
+    mirror = RedisMirror(redis, lifetime_seconds(settings.jwt_expires_in))
+    hasher = Argon2Hasher(
+        settings.argon2_memory_kib, settings.argon2_time, settings.argon2_parallelism
+    )
+    store = PostgresStore(database)
+    ring = KeyRing.from_settings(settings, refresh=True)
+    service = AuthService(
+        store=store,
+        hasher=hasher,
+        mirror=mirror,
+        cache=RedisUserCache(cache),
+        ring=ring,
+        access_lifetime=settings.jwt_expires_in,
+        refresh_lifetime=settings.jwt_refresh_expires_in,
+    )
+    probes = diagnostics.ProbeStore() if settings.diagnostics_enabled else None
+    consumer = Consumer(
+        broker,
+        service_queue(settings.service),
+        events.handlers(mirror),
+        database,
+        probes=probes,
+    )
+
+    async def close_clients() -> None:
+        hasher.close()
+        await redis.aclose()
+
+    return create_app(
+        settings,
+        [
+            *http.ROUTES,
+            internal.routes(settings.internal_service_token),
+            *diagnostics.routes(settings.internal_service_token, probes),
+        ],
+        checks={"database": database.ping, "redis": redis.ping, "rabbitmq": broker.health},
+        on_startup=[
+            database.start,
+            mirror.start,
+            cache.start,
+            broker.start,
+            relay.start,
+            consumer.start,
+        ],
+        on_shutdown=[
+            consumer.close,
+            relay.close,
+            broker.close,
+            cache.close,
+            mirror.close,
+            database.close,
+            close_clients,
+        ],
+        state={
+            "auth": service,
+            "authenticator": Authenticator(ring, StoreSessionCheck(store)),
+            "cache": cache,
+            "ring": ring,
+        },
+        public_prefixes={"/auth": "/api/auth"},
+    )
