@@ -11,9 +11,6 @@ import asyncio
 import contextlib
 import gc
 import re
-import resource
-import socket
-import ssl
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -35,6 +32,12 @@ from loadtests.engine.samples import (
     count_failures,
 )
 from loadtests.engine.schedule import LiveSchedule, due_times
+from loadtests.engine.sockets import (
+    allow_open_files,
+    client_tls,
+    connected_socket,
+    look_up,
+)
 
 _now = time.perf_counter
 _LEAD = 0.05  # seconds between the end of the preparations and the schedule's start
@@ -80,8 +83,8 @@ class LoadGenerator:
         self._open: set[Connection] = set()
         self._attempts: set[asyncio.Task[None]] = set()
         self._opening = 0
-        self._family = socket.AF_UNSPEC
-        self._peer: tuple[object, ...] | None = None
+        self._family = 0
+        self._peer: Any = None
         self._fault: BaseException | None = None
         self._resent: set[int] = set()
         self._health = HealthWatch()
@@ -200,19 +203,9 @@ class LoadGenerator:
         allow_open_files(plan.max_connections + 64)
         split = plan.split_origin
         self._hostname = split.hostname or ""
-        self._tls = _tls_context(plan.ca) if split.scheme == "https" else None
-        # A source address decides the family: from 127.0.0.2 one cannot reach ::1.
-        family = socket.AF_UNSPEC
-        if plan.addresses:
-            family = socket.AF_INET6 if ":" in plan.addresses[0] else socket.AF_INET
-        try:
-            found = await self._loop.getaddrinfo(
-                self._hostname, plan.port, family=family, type=socket.SOCK_STREAM
-            )
-        except OSError:
-            pass  # every request will say that it could not connect
-        else:
-            self._family, self._peer = found[0][0], found[0][4]
+        self._tls = client_tls(plan.ca) if split.scheme == "https" else None
+        with contextlib.suppress(OSError):  # every request will say that it could not connect
+            self._family, self._peer = await look_up(self._hostname, plan.port, plan.addresses)
         for _ in range(plan.connections):
             self._open_one()
         if self._attempts:
@@ -347,17 +340,8 @@ class LoadGenerator:
     async def _connect_from(self, address: str | None, connection: Connection) -> None:
         if self._peer is None:
             raise OSError(f"{self._hostname} has no address")
-        sock = socket.socket(self._family, socket.SOCK_STREAM)
+        sock = await connected_socket(self._family, self._peer, address)
         try:
-            sock.setblocking(False)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if address is not None:
-                # Let the kernel pick the port at connect time, so that it may be shared between
-                # destinations: 1,000 connections from one address do not run out of ports.
-                if self._family == socket.AF_INET:
-                    sock.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
-                sock.bind((address, 0))
-            await self._loop.sock_connect(sock, self._peer)
             await self._loop.create_connection(
                 lambda: connection,
                 sock=sock,
@@ -442,19 +426,3 @@ class LoadGenerator:
             self._send(connection, self._waiting.popleft())
         else:
             self._idle.append(connection)
-
-
-_IP_BIND_ADDRESS_NO_PORT = 24  # linux/in.h; Python names it from 3.12 on
-
-
-def _tls_context(ca: str) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=ca or None)
-    context.set_alpn_protocols(["http/1.1"])
-    return context
-
-
-def allow_open_files(wanted: int) -> None:
-    """Raise the soft limit of open files as far as it takes and the hard limit allows."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), hard))

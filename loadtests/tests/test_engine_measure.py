@@ -113,15 +113,7 @@ def test_a_dead_engine_says_why() -> None:
     """Its last words are in the error."""
     program = "import sys; print('no such luck', file=sys.stderr); sys.exit(3)"
     with pytest.raises(EngineFailed, match="code 3, expected 0: no such luck"):
-        run_process(
-            [
-                sys.executable,
-                "-c",
-                "import sys; print('no such luck', file=sys.stderr); sys.exit(3)",
-            ],
-            20,
-            what="it",
-        )
+        run_process([sys.executable, "-c", program], 20, what="it")
 
 
 def test_the_plan_file_is_private_and_gone_afterwards() -> None:
