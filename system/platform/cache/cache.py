@@ -177,6 +177,7 @@ class Cache:
         self._scripts = scripts_of(service)
         self._generation_key = f"{service}:generation"
         self._tag_prefix = f"{service}:tag:"
+        self._mark_prefix = f"{service}:done:"
         self._notices: Notices = notices if notices is not None else NullNotices()
         self._flights: dict[str, asyncio.Task[_Landed]] = {}
         self._places = asyncio.Semaphore(_CONNECTIONS)
@@ -238,13 +239,18 @@ class Cache:
                 CACHE_MISSES_TOTAL.labels(entry.cache_type).inc()
         return answer
 
-    async def invalidate(self, *tags: str) -> None:
+    async def invalidate(self, *tags: str, once: str | None = None) -> None:
         """Remove all entries with one of the tags; call it after the commit (R6.5).
 
         Never raises: what cannot be removed now is never served later (R6.9).  It completes even
         if the caller is cancelled.
+
+        Args:
+            tags: from `keys`.
+            once: id of the change; a second removal for it, by the consumer of its event, leaves
+                alone what was stored since the first.
         """
-        await asyncio.shield(asyncio.ensure_future(self._invalidate(tags)))
+        await asyncio.shield(asyncio.ensure_future(self._invalidate(tags, once)))
 
     def doubt(self) -> None:
         """Trust nothing in Redis until the epoch has been replaced."""
@@ -312,7 +318,8 @@ class Cache:
             generation = present
         return _Landed(loaded, generation, False)
 
-    async def _invalidate(self, tags: tuple[str, ...]) -> None:
+    async def _invalidate(self, tags: tuple[str, ...], once: str | None) -> None:
+        mark = "" if once is None else self._mark_prefix + once
         # The second, short try is for a process that was held up itself: on a busy machine an
         # answer can be late though Redis was not, and doubt costs every entry.
         for timeout_s in (REDIS_TIMEOUT_S, _LEAST_TIMEOUT_S):
@@ -322,7 +329,7 @@ class Cache:
                 await self._run(
                     self._scripts.remove,
                     [self._generation_key, *(self._tag_prefix + tag for tag in tags)],
-                    [_fresh_epoch(), str(TAG_TTL_S)],
+                    [_fresh_epoch(), str(TAG_TTL_S), mark],
                     ("invalidate", OTHER),
                     timeout_s,
                 )

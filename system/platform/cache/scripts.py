@@ -5,6 +5,7 @@ Keys of a service, beside its entries:
     <service>:generation    "<epoch>.<n>": n counts removals; a new epoch voids every entry
     <service>:tag:<tag>     hash: a field for each entry that carries the tag, and field "at":
                             the generation of the tag's last removal
+    <service>:done:<id>     a removal that is done once, whoever comes first
 
 An entry begins with the epoch it was stored under.  A loader remembers the generation it saw
 before it asked the database; its value is stored only if the epoch is still the same and none of
@@ -67,8 +68,9 @@ end
 return ''
 """
 
-# KEYS generation, tag... · ARGV fresh epoch, tag ttl → number of entries removed
+# KEYS generation, tag... · ARGV fresh epoch, tag ttl, mark or "" → number of entries removed
 _REMOVE: Final = """
+if ARGV[3] ~= '' and not redis.call('SET', ARGV[3], '', 'NX', 'EX', ARGV[2]) then return 0 end
 local generation = redis.call('GET', KEYS[1])
 local epoch, n
 if generation then

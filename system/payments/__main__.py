@@ -1,0 +1,19 @@
+"""Starts payments-service from the environment: `python -m system.payments`."""
+
+from __future__ import annotations
+
+from system.payments.bootstrap import build
+from system.platform import config
+from system.platform.http.app import run
+from system.platform.observability import logs
+
+
+def main() -> None:
+    """Serve until SIGTERM; ends with code 1 when the environment cannot be used (R0.14)."""
+    settings = config.load_or_exit("payments")
+    logs.configure(settings.service_name)
+    run(build(settings), settings)
+
+
+if __name__ == "__main__":
+    main()

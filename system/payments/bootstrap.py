@@ -1,0 +1,116 @@
+"""Puts payments-service together from its settings."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import Final
+
+from litestar import Litestar
+
+from system.payments.adapters.directory import AuthDirectory
+from system.payments.adapters.postgres import PostgresStore, PostgresUnit
+from system.payments.entrypoints import events as event_entrypoints
+from system.payments.entrypoints import http as http_entrypoints
+from system.payments.service.commands import PaymentCommands
+from system.payments.service.people import People
+from system.payments.service.reading import PaymentReads
+from system.platform import redis_connection
+from system.platform.cache.cache import Cache
+from system.platform.cache.notices import PostgresNotices
+from system.platform.config import Settings
+from system.platform.database import Database
+from system.platform.events import diagnostics
+from system.platform.events.connection import Connection
+from system.platform.events.consumer import Consumer
+from system.platform.events.outbox import Relay
+from system.platform.http.app import create_app
+from system.platform.security.principal import Authenticator
+from system.platform.security.sessions import SessionVerifier
+from system.platform.security.tokens import KeyRing
+
+QUEUE: Final = "payments.events.queue"
+_TIDY_EVERY_S: Final = 3600.0
+_log = logging.getLogger(__name__)
+
+
+class Tidying:
+    """Deletes answers of Idempotency-Keys when their 24 h are over (R1.114).
+
+    Args:
+        store: payments_db.
+    """
+
+    def __init__(self, store: PostgresStore) -> None:
+        self._store = store
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin; the first time comes an hour later."""
+        self._task = asyncio.create_task(self._run(), name="tidying")
+
+    async def close(self) -> None:
+        """Stop."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(_TIDY_EVERY_S)
+            try:
+                await self._store.forget_old_answers()
+            except Exception as error:  # tried again in an hour, whatever it was
+                _log.warning("old idempotency keys not deleted: %s", type(error).__name__)
+
+
+def build(settings: Settings) -> Litestar:
+    """Make the application; nothing is opened before its start."""
+    db = Database(settings.database_url)
+    store = PostgresStore(db)
+    redis = redis_connection.connect(settings.redis_url)
+    cache = Cache(settings.redis_url, "payments", notices=PostgresNotices(settings.database_url))
+    broker = Connection(
+        settings.rabbitmq_url, name=settings.service_name, exchange=settings.rabbitmq_exchange
+    )
+    relay = Relay(db, broker)
+    probes = diagnostics.ProbeStore() if settings.diagnostics_enabled else None
+    consumer = Consumer(
+        broker, QUEUE, event_entrypoints.handlers(cache, PostgresUnit), db, probes=probes
+    )
+    directory = AuthDirectory(settings.auth_service_urls, settings.internal_service_token)
+    sessions = SessionVerifier(redis, settings.auth_service_urls, settings.internal_service_token)
+    tidying = Tidying(store)
+    token = settings.internal_service_token
+    return create_app(
+        settings,
+        [*http_entrypoints.routes(token), *diagnostics.routes(token, probes)],
+        checks={"database": db.ping, "redis": redis.ping, "rabbitmq": broker.health},
+        on_startup=[
+            db.start,
+            cache.start,
+            broker.start,
+            relay.start,
+            consumer.start,
+            tidying.start,
+        ],
+        on_shutdown=[
+            tidying.close,
+            consumer.close,
+            relay.close,
+            broker.close,
+            sessions.close,
+            directory.close,
+            cache.close,
+            redis.aclose,
+            db.close,
+        ],
+        state={
+            "authenticator": Authenticator(KeyRing.from_settings(settings), sessions),
+            "reads": PaymentReads(store, cache),
+            "commands": PaymentCommands(store, People(store, directory), cache),
+        },
+        public_prefixes={"/payments": "/api/payments"},
+    )

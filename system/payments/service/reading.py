@@ -1,0 +1,121 @@
+"""Answers reads of payments, from the cache where it may, as bytes ready to be sent (R6.1)."""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+import msgspec
+
+from system.payments.domain import Actor, Payment, may_see
+from system.payments.ports import ListQuery, Store
+from system.payments.service import shape
+from system.payments.service.commands import payment_not_found
+from system.platform.cache import keys
+from system.platform.cache.cache import Admit, Answer, Loaded, Loader
+from system.platform.http import errors
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class Readable(Protocol):
+    """The side of the cache that reads use."""
+
+    async def read(
+        self, entry: keys.Entry, load: Loader, *, bypass: bool = False, admit: Admit | None = None
+    ) -> Answer:
+        """Answer from the cache, or load and store."""
+
+
+class PaymentReads:
+    """The reading use cases.
+
+    Args:
+        store: payments_db.
+        cache: keeps answers.
+    """
+
+    def __init__(self, store: Store, cache: Readable) -> None:
+        self._store = store
+        self._cache = cache
+
+    async def page(self, actor: Actor, query: ListQuery, *, fresh: bool) -> Answer:
+        """A page of payments that the actor may see (R1.104, R1.103)."""
+
+        async def load() -> Loaded:
+            page = await self._store.page(query)
+            shown = [shape.with_parties(payment, parties) for payment, parties in page.payments]
+            body = {
+                "payments": shown,
+                "pagination": {
+                    "page": query.page,
+                    "limit": query.limit,
+                    "total": page.total,
+                    "totalPages": -(-page.total // query.limit),
+                },
+            }
+            people = {person: None for payment, _ in page.payments for person in _people(payment)}
+            return Loaded(_encode(body), tuple(keys.party_tag(person) for person in people))
+
+        assert actor.user_id is not None, "only users read"
+        entry = keys.payment_list(actor.user_id, actor.is_admin, normal_form(query))
+        return await self._cache.read(entry, load, bypass=fresh)
+
+    async def payment(self, actor: Actor, payment_id: str, *, fresh: bool) -> Answer:
+        """A payment with relations (R1.107); the entry is everybody's, so it is judged each time.
+
+        Raises:
+            ApiError: 404 PAYMENT_NOT_FOUND; 403 FORBIDDEN.
+        """
+
+        async def load() -> Loaded:
+            found = await self._store.payment(payment_id)
+            if found is None:
+                raise payment_not_found()
+            payment, parties, steps = found
+            people = _people(payment)
+            return Loaded(
+                _encode(shape.with_history(payment, parties, steps)),
+                tuple(keys.user_tag(person) for person in people),
+                " ".join(people).encode(),
+            )
+
+        def admit(note: bytes) -> None:
+            sender_id, _, recipient_id = note.decode().partition(" ")
+            if not may_see(actor, sender_id, recipient_id or None):
+                raise errors.forbidden()
+
+        return await self._cache.read(keys.payment(payment_id), load, bypass=fresh, admit=admit)
+
+    async def parties(self, payment_id: str) -> tuple[str, str | None]:
+        """Sender and recipient, for who may hear of a payment (R4.20).
+
+        Raises:
+            ApiError: 404 PAYMENT_NOT_FOUND.
+        """
+        found = await self._store.parties(payment_id)
+        if found is None:
+            raise payment_not_found()
+        return found
+
+
+def normal_form(query: ListQuery) -> str:
+    """Write all that the answer depends on, besides the viewer; equal only if equal (R6.4)."""
+    return "|".join(
+        (
+            str(query.page),
+            str(query.limit),
+            query.sort,
+            "desc" if query.descending else "asc",
+            query.status or "",
+            query.type or "",
+            "" if query.start is None else query.start.isoformat(),
+            "" if query.end is None else query.end.isoformat(),
+            "" if query.min_amount is None else str(query.min_amount),
+            "" if query.max_amount is None else str(query.max_amount),
+        )
+    )
+
+
+def _people(payment: Payment) -> tuple[str, ...]:
+    recipient_id = payment.recipient_id
+    return (payment.sender_id,) if recipient_id is None else (payment.sender_id, recipient_id)

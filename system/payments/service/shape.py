@@ -1,0 +1,95 @@
+"""Writes payments as the outside sees them (R1.100) and as events tell of them (3.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from system.payments.domain import Payment, PaymentStatus, Step, amount_text
+from system.payments.ports import Parties
+from system.platform.moments import timestamp
+
+
+def payment_json(payment: Payment) -> dict[str, Any]:
+    """A payment without relations."""
+    completed_at = payment.completed_at
+    return {
+        "id": payment.id,
+        "senderId": payment.sender_id,
+        "recipientId": payment.recipient_id,
+        "amount": amount_text(payment.amount),
+        "currency": payment.currency,
+        "status": payment.status.value,
+        "type": payment.type.value,
+        "description": payment.description,
+        "metadata": payment.metadata,
+        "pspTransactionId": payment.psp_transaction_id,
+        "pspStatus": payment.psp_status,
+        "failureReason": payment.failure_reason,
+        "completedAt": None if completed_at is None else timestamp(completed_at),
+        "createdAt": timestamp(payment.created_at),
+        "updatedAt": timestamp(payment.updated_at),
+    }
+
+
+def with_parties(payment: Payment, parties: Parties) -> dict[str, Any]:
+    """A payment with sender and recipient."""
+    shown = payment_json(payment)
+    shown["sender"] = {"id": parties.sender[0], "email": parties.sender[1]}
+    recipient = parties.recipient
+    shown["recipient"] = None if recipient is None else {"id": recipient[0], "email": recipient[1]}
+    return shown
+
+
+def with_history(payment: Payment, parties: Parties, steps: Sequence[Step]) -> dict[str, Any]:
+    """A payment with sender, recipient and history."""
+    shown = with_parties(payment, parties)
+    shown["transactions"] = [
+        {
+            "id": step.id,
+            "paymentId": step.payment_id,
+            "status": step.status.value,
+            "statusMessage": step.message,
+            "pspTransactionId": step.psp_transaction_id,
+            "metadata": step.metadata,
+            "createdAt": timestamp(step.created_at),
+        }
+        for step in steps
+    ]
+    return shown
+
+
+def created_data(payment: Payment) -> dict[str, Any]:
+    """Data of `payment.created` (R3.34)."""
+    return {
+        **_core(payment),
+        "type": payment.type.value,
+        "description": payment.description,
+        "createdAt": timestamp(payment.created_at),
+    }
+
+
+def changed(payment: Payment, reason: str | None) -> tuple[str, Mapping[str, Any]]:
+    """Type and data of the event of a change of status (R1.119, R3.35-R3.38)."""
+    core = _core(payment)
+    at = timestamp(payment.updated_at)
+    if payment.status is PaymentStatus.COMPLETED:
+        completed_at = payment.completed_at or payment.updated_at
+        return "payment.completed", {**core, "completedAt": timestamp(completed_at)}
+    if payment.status is PaymentStatus.FAILED:
+        return "payment.failed", {**core, "failureReason": payment.failure_reason, "failedAt": at}
+    if payment.status is PaymentStatus.CANCELLED:
+        why = {} if reason is None else {"cancelReason": reason}
+        return "payment.cancelled", {**core, **why, "cancelledAt": at}
+    return "payment.updated", {**core, "changes": ["status"], "updatedAt": at}
+
+
+def _core(payment: Payment) -> dict[str, Any]:
+    return {
+        "paymentId": payment.id,
+        "senderId": payment.sender_id,
+        "recipientId": payment.recipient_id,
+        "amount": amount_text(payment.amount),
+        "currency": payment.currency,
+        "status": payment.status.value,
+    }
