@@ -24,6 +24,7 @@ _MARGIN_S = 60
 _WATCH_S = 1.0
 _RETRY_S = 0.2
 _PAUSE_S = 1.0
+_PLACES = 32
 _UNREACHABLE = (RedisError, OSError, TimeoutError)
 
 # A reader that saw "open" a moment ago must not wipe out a revocation that came since.
@@ -45,6 +46,8 @@ class RedisMirror:
     def __init__(self, redis: Redis, access_seconds: int) -> None:
         self._redis = redis
         self._kept_ms = (access_seconds + _MARGIN_S) * 1000
+        # More at once than the client has connections would fail without Redis being at fault.
+        self._places = asyncio.Semaphore(_PLACES)
         self._epoch: str | None = None
         self._run_id: str | None = None
         # Revocations that may be missing. It starts at 1: what happened while this process was
@@ -79,30 +82,35 @@ class RedisMirror:
         if epoch is None or time.monotonic() < self._paused_until:
             return
         try:
-            await self._redis.eval(
-                _OPEN_UNLESS_REVOKED,
-                1,
-                state_key(session_id),
-                open_value(epoch),
-                str(self._kept_ms),
-            )
+            async with self._places:
+                await self._redis.eval(
+                    _OPEN_UNLESS_REVOKED,
+                    1,
+                    state_key(session_id),
+                    open_value(epoch),
+                    str(self._kept_ms),
+                )
         except _UNREACHABLE:
             # Nothing is lost: a verifier that finds no entry asks here.
             self._paused_until = time.monotonic() + _PAUSE_S
 
     async def revoked(self, session_ids: Sequence[str]) -> None:
-        if self.settled:
-            try:
-                async with self._redis.pipeline(transaction=False) as pipe:
-                    for session_id in session_ids:
-                        pipe.set(state_key(session_id), REVOKED, px=self._kept_ms)
-                    await pipe.execute()
-            except _UNREACHABLE:
-                pass
-            else:
+        # While a new epoch is due anyway there is nothing to wait for.  The second try is for a
+        # late answer that was this process's own fault; a new epoch would cost every entry.
+        for _ in range(2):
+            if not self.settled:
+                break
+            with contextlib.suppress(*_UNREACHABLE):
+                await self._write_revoked(session_ids)
                 return
         self._missed += 1
         self._wake.set()
+
+    async def _write_revoked(self, session_ids: Sequence[str]) -> None:
+        async with self._places, self._redis.pipeline(transaction=False) as pipe:
+            for session_id in session_ids:
+                pipe.set(state_key(session_id), REVOKED, px=self._kept_ms)
+            await pipe.execute()
 
     async def _watch(self) -> None:
         while True:

@@ -21,7 +21,6 @@ import contextlib
 import itertools
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Protocol, TypeVar
 
@@ -37,12 +36,14 @@ EPOCH_KEY: Final = "session:epoch"
 REVOKED: Final = "revoked"
 # R1.38 allows 500 ms; the rest is left to clocks and event loops that lag.
 POSITIVE_TTL_S: Final = 0.4
-# How long after a failure Redis is not asked at all: a hanging one costs its timeout each time.
+# How long after failures Redis is not asked at all: a hanging one costs its timeout each time.
 REDIS_PAUSE_S: Final = 1.0
 # How long after its return auth-service is asked first (R1.39 allows 5 s to forget old contents).
 DISTRUST_S: Final = 5.0
 AUTH_TIMEOUT_S: Final = 2.0
 _ENTRIES: Final = 50_000
+_REDIS_PLACES: Final = 32
+_FAILURES_TO_PAUSE: Final = 2
 
 T = TypeVar("T")
 
@@ -92,34 +93,46 @@ class _Envelope(msgspec.Struct):
     data: SessionAnswer
 
 
-@dataclass(slots=True)
-class _Redis:
-    """The mirror as a verifier sees it, with a pause after each failure."""
+class _Mirror:
+    """The mirror as a verifier sees it, left alone for a while after failures."""
 
-    client: Redis
-    clock: Callable[[], float]
-    paused_until: float = 0.0
-    distrusted_until: float = 0.0
+    def __init__(self, redis: Redis, clock: Callable[[], float]) -> None:
+        self._redis = redis
+        self._clock = clock
+        # More at once than the client has connections would fail without Redis being at fault.
+        self._places = asyncio.Semaphore(_REDIS_PLACES)
+        self._failures = 0
+        self._paused_until = 0.0
+        self._distrusted_until = 0.0
+
+    @property
+    def distrusted(self) -> bool:
+        """Whether Redis failed so lately that its contents may be old."""
+        return self._clock() < self._distrusted_until
 
     async def look(self, session_id: str) -> SessionState:
-        if self.clock() < self.paused_until:
-            return SessionState.UNTOLD
-        try:
-            epoch, state = await self.client.mget(EPOCH_KEY, state_key(session_id))
-        except (RedisError, OSError, TimeoutError):
-            now = self.clock()
-            self.paused_until = now + REDIS_PAUSE_S
-            self.distrusted_until = now + REDIS_PAUSE_S + DISTRUST_S
-            return SessionState.UNTOLD
+        async with self._places:
+            if self._clock() < self._paused_until:
+                return SessionState.UNTOLD
+            try:
+                epoch, state = await self._redis.mget(EPOCH_KEY, state_key(session_id))
+            except (RedisError, OSError, TimeoutError):
+                self._failed()
+                return SessionState.UNTOLD
+        self._failures = 0
         if _text(state) == REVOKED:
             return SessionState.CLOSED
         if epoch is not None and _text(state) == open_value(_text(epoch)):
             return SessionState.OPEN
         return SessionState.UNTOLD
 
-    @property
-    def distrusted(self) -> bool:
-        return self.clock() < self.distrusted_until
+    def _failed(self) -> None:
+        self._failures += 1
+        # One late answer can be the fault of this process, when the machine is busy.
+        if self._failures >= _FAILURES_TO_PAUSE:
+            now = self._clock()
+            self._paused_until = now + REDIS_PAUSE_S
+            self._distrusted_until = now + REDIS_PAUSE_S + DISTRUST_S
 
 
 class SessionVerifier:
@@ -140,7 +153,7 @@ class SessionVerifier:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._mirror = _Redis(redis, clock)
+        self._mirror = _Mirror(redis, clock)
         self._auth_urls = tuple(url.rstrip("/") for url in auth_urls)
         self._next_url = itertools.cycle(range(max(1, len(self._auth_urls))))
         self._internal_token = internal_token
