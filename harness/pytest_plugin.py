@@ -28,7 +28,7 @@ from harness.target import Target, TargetError
 from harness.trial import AddressBook, Decided, TimeLimitReached, Trial
 from harness.verdict import Outcome, Verdict, Waiver, fold, inconclusive
 
-_OUTSIDE = ("tests", "checks", "probes")
+_OUTSIDE = ("tests", "checks", "probes")  # folders below suites/ that hold no criteria
 _SESSION = pytest.StashKey["TrialSession"]()
 _OUTCOMES = pytest.StashKey[list[Outcome]]()
 
@@ -104,6 +104,15 @@ def pytest_configure(config: pytest.Config) -> None:
     """Keep pytest's own header and counters away when only suites/ is asked for."""
     if config.args and all(Path(arg).resolve().name == "suites" for arg in config.args):
         config.option.verbose = min(config.option.verbose, -2)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave the tests of the suites out of a trial; naming their folder runs them."""
+    tests = config.rootpath / "suites" / "tests"
+    if collection_path != tests:
+        return None
+    asked = [Path(str(arg).split("::")[0]).resolve() for arg in config.args]
+    return None if any(path.is_relative_to(tests) for path in asked) else True
 
 
 def pytest_collection_modifyitems(

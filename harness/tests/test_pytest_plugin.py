@@ -332,6 +332,22 @@ def test_tests_outside_suites_are_left_alone(suite: Suite, pytester: pytest.Pyte
     assert "works only below suites/" in "\n".join(done.outlines)
 
 
+def test_the_tests_of_the_suites_run_only_when_named(
+    suite: Suite, trial_run: Run, pytester: pytest.Pytester
+) -> None:
+    """A trial does not run suites/tests; naming the folder runs it as ordinary tests."""
+    suite("one")
+    folder = pytester.path / "suites" / "tests"
+    folder.mkdir()
+    (folder / "test_judging.py").write_text("def test_it(): pass\n")
+
+    code, document, _ = trial_run()
+    named = pytester.runpytest_inprocess("suites/tests")
+
+    assert (code, set(_verdicts(document))) == (0, {"one"})
+    named.assert_outcomes(passed=1)
+
+
 def test_without_a_target_a_project_must_start_one(suite: Suite, pytester: pytest.Pytester) -> None:
     """No --target and nobody to start a platform: wrong usage."""
     suite("one")
