@@ -46,6 +46,12 @@ def cancelled_by_caller() -> bool:
     return task is not None and task.cancelling() > 0
 
 
+def broker_url(url: str) -> URL:
+    """Read a broker's URL (RABBITMQ_URL); without a path it means the vhost `/`."""
+    parsed = URL(url)
+    return parsed.with_path("//") if parsed.path in ("", "/") else parsed
+
+
 async def close_quietly(channel: AbstractChannel) -> None:
     """Close a channel, whatever state it and its connection are in.
 
@@ -89,10 +95,7 @@ class Connection:
     """
 
     def __init__(self, url: str, *, name: str = "", exchange: str = DEFAULT_EXCHANGE) -> None:
-        parsed = URL(url)
-        # A vhost of "" is no vhost; amqp://host:5672 means "/".
-        if parsed.path in ("", "/"):
-            parsed = parsed.with_path("//")
+        parsed = broker_url(url)
         query = {"heartbeat": str(HEARTBEAT_S), "name": name}
         self._url = parsed.update_query({k: v for k, v in query.items() if v})
         self.exchange = exchange
