@@ -24,10 +24,10 @@ from system.platform.observability.metrics import (
     OTHER,
     OUTBOX_PENDING,
 )
-from system.platform.outbox_tables import OUTBOX_CHANNEL
 
 _log = logging.getLogger(__name__)
 
+CHANNEL: Final = "outbox"
 # Any constant will do: advisory locks are per database, and nothing else here takes one.
 LOCK_KEY: Final = 0x6F7574626F78
 BATCH: Final = 200
@@ -41,9 +41,13 @@ MOST_DELAY_S: Final = 5.0
 DRAIN_S: Final = 3.0
 KEPT_DAYS: Final = 7
 
-# The table announces an insert on `OUTBOX_CHANNEL` at commit, and only then.
-_ADD: Final = """
-INSERT INTO outbox (event_id, event_type, routing_key, envelope) VALUES ($1, $2, $3, $4)
+# One statement for row and notification. PostgreSQL delivers it at commit, and only then.
+_ADD: Final = f"""
+WITH written AS (
+    INSERT INTO outbox (event_id, event_type, routing_key, envelope)
+    VALUES ($1, $2, $3, $4) RETURNING seq
+)
+SELECT pg_notify('{CHANNEL}', '') FROM written
 """
 # By seq, and always from the oldest unpublished row: rows become visible out of order, so the
 # highest seq seen says nothing about what is still to come (R3.17).
@@ -217,7 +221,7 @@ class Relay:
             await self._pause(LEADER_POLL_S)
             if self._closing:
                 return
-        await session.add_listener(OUTBOX_CHANNEL, lambda *_: self._wake.set())
+        await session.add_listener(CHANNEL, lambda *_: self._wake.set())
         delay.reset()
         failures = Backoff(FIRST_DELAY_S, MOST_DELAY_S)
         forget_at = 0.0
