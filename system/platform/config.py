@@ -808,6 +808,8 @@ def load(service: str, environ: Mapping[str, str]) -> Settings:
     faults: list[Fault] = []
     production = is_production(environ)
     given = _in_the_clear(environ, service, faults)
+    # A default that is drawn from another variable fails with it; told only if nobody else tells.
+    derived: list[Fault] = []
     values: dict[str, Any] = {}
     broken = {fault.variable for fault in faults}
     for variable in VARIABLES:
@@ -823,11 +825,13 @@ def load(service: str, environ: Mapping[str, str]) -> Settings:
         try:
             values[variable.attribute] = variable.read(text)
         except _Unusable as error:
-            faults.append(Fault(variable.name, str(error)))
+            (faults if variable.name in given else derived).append(
+                Fault(variable.name, str(error))
+            )
     if production:
         faults.extend(_production_faults(service, given))
-    if faults:
-        raise ConfigurationError(_once(faults))
+    if faults or derived:
+        raise ConfigurationError(_once(faults or derived))
     return Settings(
         service=service,
         service_name=NAMES.get(service, service),
