@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import ssl
+import time
 import tomllib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from system.stack.native import Override, Stack
+from system.stack.native import Override, PartState, Stack
 
 
 class RunningStack:
@@ -53,6 +55,22 @@ class RunningStack:
     def trust(self) -> ssl.SSLContext:
         """A TLS context that trusts the stack's development CA."""
         return ssl.create_default_context(cafile=self.target["http"]["ca"])
+
+    @property
+    def folder(self) -> Path:
+        """The stack's state folder."""
+        return self._stack.state.path
+
+    def states(self) -> list[PartState]:
+        """How each part is."""
+        return self._stack.status()
+
+    def until_ready(self, seconds: float = 30.0) -> None:
+        """Wait until every part is ready and finds all it needs; fails after ``seconds``."""
+        deadline = time.monotonic() + seconds
+        while waiting := [state for state in self.states() if state.state != "ready"]:
+            assert time.monotonic() < deadline, f"not ready after {seconds:.0f} s: {waiting}"
+            time.sleep(0.1)
 
     def log(self, part: str) -> str:
         """Everything a part has written so far."""

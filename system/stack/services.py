@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import sys
 import threading
@@ -26,11 +27,33 @@ def exists(part: str) -> bool:
 
 
 def migrate(service: str, owner_url: str) -> None:
-    """Bring a service's schema to its newest version, and seed it (R2.2, R2.23, R2.25)."""
+    """Bring a service's schema to its newest version (R2.2); admin's seed is part of it (R2.25)."""
     from system.platform.migrations import upgrade  # half a second, which `control` must not pay
 
     with _migrating:
         upgrade(owner_url, PROJECT / "system" / service / "migrations", f"{service}_service")
+
+
+def seed_accounts(owner_url: str, variables: Mapping[str, str]) -> None:
+    """Put the demonstration accounts into auth_db (R2.23).
+
+    Args:
+        owner_url: auth_db with its owner role.
+        variables: of auth-service (R0.13), which say whether such accounts are allowed (R2.24).
+    """
+    import asyncpg
+
+    from system.auth.adapters.seed import seed
+    from system.platform.config import load
+
+    async def write() -> None:
+        connection = await asyncpg.connect(owner_url)
+        try:
+            await seed(connection, load("auth", variables))
+        finally:
+            await connection.close()
+
+    asyncio.run(write())
 
 
 def prepare(
