@@ -18,7 +18,7 @@ from loadtests.engine.measure import process_environment
 from loadtests.swarm.hive import Expectation
 from loadtests.swarm.plan import SwarmPlan, check
 
-_GRACE = 20.0  # seconds over a command's own time before the process counts as hung
+_GRACE = 30.0  # seconds over a command's own time before the process counts as hung
 
 
 class SwarmFailed(RuntimeError):

@@ -280,17 +280,20 @@ def test_a_missing_welcome_is_seen(tmp_path: Path) -> None:
 
 def test_no_swarm_outlives_its_block(tmp_path: Path) -> None:
     """An exception in the block kills the process and removes the plan's file with its tokens."""
-    swarm = Swarm(
-        SwarmPlan(url="ws://h/ws", clients=(SwarmClient(user="a", token="a"),)), tmp_path, "s"
-    )
-    with pytest.raises(RuntimeError, match="a test's own"), swarm:
-        assert swarm._process is not None
-        pid, file = swarm._process.pid, swarm._plan_file
-        assert file.stat().st_mode & 0o077 == 0
-        raise RuntimeError("a test's own")
-    assert not file.exists()
+    plan = SwarmPlan(url="ws://h/ws", clients=(SwarmClient(user="a", token="a"),))
+    swarm = Swarm(plan, tmp_path, "s")
+
+    def interrupted() -> None:
+        with swarm:
+            assert swarm._plan_file.stat().st_mode & 0o077 == 0
+            raise RuntimeError("a test's own")
+
+    with pytest.raises(RuntimeError, match="a test's own"):
+        interrupted()
+    assert not swarm._plan_file.exists()
+    assert swarm._process is not None
     with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)
+        os.kill(swarm._process.pid, 0)
 
 
 def test_a_swarm_that_died_says_so(tmp_path: Path) -> None:
