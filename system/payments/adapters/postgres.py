@@ -73,8 +73,8 @@ SELECT {_PAYMENT} FROM added
 _SET_STATUS: Final = f"""
 WITH changed AS (
     UPDATE payments
-    SET status = $2, failure_reason = $3,
-        completed_at = CASE WHEN $2 = 'completed' THEN clock_timestamp() END
+    SET status = $2::"PaymentStatus", failure_reason = $3,
+        completed_at = CASE WHEN $2::"PaymentStatus" = 'completed' THEN clock_timestamp() END
     WHERE id = $1 RETURNING *
 ), noted AS (
     INSERT INTO payment_transactions (id, payment_id, status, status_message, created_at)
@@ -328,7 +328,7 @@ def list_statement(sort: str, descending: bool, conditions: tuple[str, ...], own
         user = f"${len(conditions) + 3}"
         sides = [_where([f"{side} = {user}", *where]) for side in ("sender_id", "recipient_id")]
         found = " UNION ALL ".join(
-            f"(SELECT {_PAYMENT} FROM payments{side} ORDER BY {order} LIMIT $1 + $2)"
+            f"(SELECT {_PAYMENT} FROM payments{side} ORDER BY {order} LIMIT $1::bigint + $2::bigint)"
             for side in sides
         )
         found = f"SELECT * FROM ({found}) both_sides"
@@ -336,7 +336,7 @@ def list_statement(sort: str, descending: bool, conditions: tuple[str, ...], own
     outer_order = f"p.{sort} {direction}, p.id {direction}"
     return (
         f"SELECT {_P}, s.email, r.email, t.total FROM ({total}) t(total) "
-        f"LEFT JOIN ({found} ORDER BY {order} LIMIT $1 OFFSET $2) p ON true "
+        f"LEFT JOIN ({found} ORDER BY {order} LIMIT $1::bigint OFFSET $2::bigint) p ON true "
         "LEFT JOIN users s ON s.id = p.sender_id LEFT JOIN users r ON r.id = p.recipient_id "
         f"ORDER BY {outer_order}"
     )
