@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, StrEnum
@@ -64,6 +65,9 @@ _PUBLIC: Final = frozenset(
     {"/api/auth/register", "/api/auth/login", "/api/auth/refresh", "/api/webhooks/payments"}
 )
 _CREDENTIAL: Final = frozenset({"/api/auth/register", "/api/auth/login", "/api/auth/refresh"})
+
+# R1.50; `/api/admin/health` is listed and therefore found before.
+_HIDDEN: Final = re.compile(r"/api/[^/]+/(?:internal|health|metrics(?:/|$))")
 
 _TABLE: Final = """
 POST /api/auth/register
@@ -133,8 +137,9 @@ ROUTES: Final = tuple(_route(line) for line in _TABLE.split("\n") if line)
 class RouteTable:
     """Finds the route of a method and a normal path.
 
-    Only what is listed is reachable: internal, health and metrics paths of the services are
-    absent here, so nothing that normalises to them is ever passed on (R1.50).
+    Only what is listed is reachable.  Internal, health and metrics paths of the services are
+    absent here and no value of a parameter either, so nothing that normalises to them is ever
+    passed on (R1.50).
     """
 
     def __init__(self, routes: Iterable[Route] = ROUTES) -> None:
@@ -154,6 +159,8 @@ class RouteTable:
         route = self._static.get((method, path))
         if route is not None:
             return route
+        if _HIDDEN.match(path):
+            return None
         segments = path.split("/")
         for template, candidate in self._open.get((method, len(segments)), ()):
             if all(

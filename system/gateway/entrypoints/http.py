@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from aiohttp import web
+from aiohttp.http import RawRequestMessage
 
 from system.gateway.adapters.upstream import Upstream
 from system.gateway.domain.paths import UnusablePath, escape, normalise, split_target
@@ -204,6 +205,19 @@ class _Protocol(web.RequestHandler):
     """aiohttp's connection, with errors in our form (R1.4)."""
 
     __slots__ = ()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse; what breaks in a body also ends the request that is reading it.
+
+        aiohttp queues the parser's error as the next message and leaves the present request
+        waiting for a body that cannot come.
+        """
+        super().data_received(data)
+        request = self._current_request
+        if request is None or not self._messages or request.content.is_eof():
+            return
+        if not isinstance(self._messages[-1][0], RawRequestMessage):
+            request.content.set_exception(web.RequestPayloadError("malformed body"))
 
     def handle_error(
         self,
