@@ -38,10 +38,11 @@ class _Writer:
 
     connection: Any  # asyncpg ships no types
 
-    async def fetchval(
+    async def execute(
         self, sql: str, *args: Any, operation: str | None = None, table: str | None = None
-    ) -> Any:
-        return await self.connection.fetchval(sql, *args)
+    ) -> str:
+        tag: str = await self.connection.execute(sql, *args)
+        return tag
 
 
 async def seed(connection: Any, settings: Settings) -> bool:
