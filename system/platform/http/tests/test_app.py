@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,8 +34,8 @@ ID = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 
 
 @get("/things/{id:str}")
-async def show(id: str) -> Reply:
-    return success(Schema({"id": Uuid()}).parse({"id": id}))
+async def show(request: Request[Any, Any, Any]) -> Reply:
+    return success(Schema({"id": Uuid()}).parse(request.path_params))
 
 
 @get("/context")
@@ -62,7 +62,7 @@ async def refuse() -> Reply:
 
 
 @delete("/things/{id:str}", status_code=200)
-async def remove(id: str) -> Reply:
+async def remove() -> Reply:
     return deleted()
 
 
@@ -175,9 +175,9 @@ async def up() -> None:
     """A dependency that answers."""
 
 
-@pytest.fixture
-async def call() -> AsyncIterator[Client]:
-    """A service behind one trusted proxy, started and stopped."""
+@pytest.fixture(scope="module")
+def call() -> Client:
+    """A service behind one trusted proxy."""
     settings = load(
         "auth",
         {"AUTH_DATABASE_URL": "postgresql://a@h/auth_db", "TRUSTED_PROXIES": TRUSTED},
@@ -188,8 +188,33 @@ async def call() -> AsyncIterator[Client]:
         checks={"database": up},
         public_prefixes={"/things": "/api/things"},
     )
+    return Client(app)
+
+
+async def test_hooks_run_in_order_around_service() -> None:
+    """Start-up in the given order, shutdown in the given order, the watcher ended with it."""
+    happened: list[str] = []
+
+    def note(what: str) -> Callable[[], Awaitable[None]]:
+        async def hook() -> None:
+            happened.append(what)
+
+        return hook
+
+    app = create_app(
+        load("auth", {"AUTH_DATABASE_URL": "postgresql://a@h/auth_db"}),
+        [],
+        checks={"database": up},
+        on_startup=[note("database"), note("consumer")],
+        on_shutdown=[note("consumer ends"), note("database ends")],
+        state={"thing": happened},
+    )
     async with app.lifespan():
-        yield Client(app)
+        assert happened == ["database", "consumer"]
+        assert app.state.thing is happened
+
+    assert happened == ["database", "consumer", "consumer ends", "database ends"]
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "event-loop-lag"]
 
 
 def metric(name: str, **labels: str) -> float:

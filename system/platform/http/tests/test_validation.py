@@ -1,4 +1,4 @@
-"""R1.8, R1.16, R1.19-R1.21, R1.102, R1.110: what input is taken, and what is said about the rest."""
+"""R1.8, R1.16, R1.19-R1.21, R1.102, R1.110: what input is taken, what is said of the rest."""
 
 from __future__ import annotations
 
