@@ -825,9 +825,7 @@ def load(service: str, environ: Mapping[str, str]) -> Settings:
         try:
             values[variable.attribute] = variable.read(text)
         except _Unusable as error:
-            (faults if variable.name in given else derived).append(
-                Fault(variable.name, str(error))
-            )
+            (faults if variable.name in given else derived).append(Fault(variable.name, str(error)))
     if production:
         faults.extend(_production_faults(service, given))
     if faults or derived:
