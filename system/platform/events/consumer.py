@@ -151,6 +151,8 @@ class Consumer:
         arrived: asyncio.Queue[DeliveredMessage | None] = asyncio.Queue()
         try:
             await channel.basic_qos(prefetch_count=PREFETCH)
+            # Opened now, so that the first failure does not pay for it in its delay (R3.46).
+            self._copies = await self._connection.channel(confirms=True)
             channel.on_consumer_cancel_callbacks.add(lambda _: arrived.put_nowait(None))
             channel.closing.add_done_callback(lambda _: arrived.put_nowait(None))
             await channel.basic_consume(self._queue, arrived.put)
@@ -168,7 +170,9 @@ class Consumer:
                     self._idle.set()
                 await self._forget()
         finally:
-            self._copies = None
+            copying, self._copies = self._copies, None
+            if copying is not None:
+                await close_quietly(copying)
             await close_quietly(channel)
 
     async def _take(self, channel: AbstractChannel, message: DeliveredMessage) -> None:
