@@ -326,9 +326,10 @@ def list_statement(sort: str, descending: bool, conditions: tuple[str, ...], own
         total = f"SELECT count(*) FROM payments{_where(where)}"
     else:
         user = f"${len(conditions) + 3}"
+        reach = "$1::bigint + $2::bigint"
         sides = [_where([f"{side} = {user}", *where]) for side in ("sender_id", "recipient_id")]
         found = " UNION ALL ".join(
-            f"(SELECT {_PAYMENT} FROM payments{side} ORDER BY {order} LIMIT $1::bigint + $2::bigint)"
+            f"(SELECT {_PAYMENT} FROM payments{side} ORDER BY {order} LIMIT {reach})"
             for side in sides
         )
         found = f"SELECT * FROM ({found}) both_sides"
