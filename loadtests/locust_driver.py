@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import gevent
 import msgspec
 from gevent import subprocess
+from gevent.event import Event
 
 from loadtests.engine.measure import process_environment
 from loadtests.engine.plan import Plan, PlanError, decode, encode
@@ -24,6 +25,7 @@ from loadtests.engine.samples import Failure
 
 _logger = logging.getLogger("seatrial")
 _PAUSE = 0.1  # seconds between two looks at the number of users
+_START = 60.0  # seconds for an engine to start
 _GRACE = 10.0  # seconds over the plan's time-out for the last samples to come
 
 
@@ -66,29 +68,20 @@ class EngineDriver:
         self._process: Any = None
         self._greenlets: list[Any] = []
         self._stopping = False
+        self._failed = False
+        self._ready = Event()
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._plan: Plan | None = None
 
     # Listeners of Locust's events
 
     def start(self, **_: Any) -> None:
-        """The test starts: prepare the requests and start the engine."""
-        self.kill()
-        self._folder = tempfile.TemporaryDirectory(prefix="seatrial-locust-")
-        try:
-            plan_file = self._prepared(Path(self._folder.name))
-        except (PlanError, OSError, _NotPrepared) as error:
-            self._give_up(f"the load cannot start: {error}")
-            return
-        out = self._out(Path(self._folder.name))
-        self._stopping = False
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "loadtests.engine", str(plan_file), str(out), "--live"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=process_environment(),
-        )
-        self._greenlets = [gevent.spawn(self._read_samples), gevent.spawn(self._tell_rate)]
+        """The test starts: take the prepared engine, or prepare one now, and tell it the rate."""
+        headless = self._environment.parsed_options.headless
+        if self._process is None and not (headless and self._failed):
+            self.prepare()
+        if self._process is not None:
+            self._greenlets.append(gevent.spawn(self._tell_rate))
 
     def stop(self, **_: Any) -> None:
         """The test stops: wait for what is outstanding, report it, and end the engine."""
@@ -123,9 +116,36 @@ class EngineDriver:
 
     # Preparation
 
+    def prepare(self) -> None:
+        """Make the requests and start the engine; it waits for a rate.
+
+        When it does not work, Locust ends with exit code 2 and the reason in its log.
+        """
+        self.kill()
+        self._failed = False
+        self._folder = tempfile.TemporaryDirectory(prefix="seatrial-locust-")
+        folder = Path(self._folder.name)
+        self._stopping = False
+        self._ready.clear()
+        try:
+            command = [sys.executable, "-m", "loadtests.engine"]
+            command += [str(self._prepared(folder)), str(self._out(folder)), "--live"]
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=process_environment(),
+            )
+            self._greenlets = [gevent.spawn(self._read_samples)]
+            if not self._ready.wait(_START):
+                raise _NotPrepared(f"the load engine was not ready within {_START:g} s")
+        except (PlanError, OSError, _NotPrepared) as error:
+            self.kill()
+            self._give_up(f"the load cannot start: {error}")
+
     def _prepared(self, folder: Path) -> Path:
         """The file of this worker's plan: its own seed, its own place in the order."""
-        worker = max(0, int(getattr(self._environment.runner, "worker_index", 0)))
+        worker = self._worker()
         if self._source.plan:
             raw = Path(self._source.plan).read_bytes()
         elif self._source.target:
@@ -146,6 +166,14 @@ class EngineDriver:
         with os.fdopen(descriptor, "wb") as opened:
             opened.write(encode(self._plan))
         return file
+
+    def _worker(self) -> int:
+        """This worker's number; the master assigns it a moment after the start."""
+        runner = self._environment.runner
+        with gevent.Timeout(_GRACE, False):
+            while runner.worker_index < 0:
+                gevent.sleep(0.05)
+        return max(0, int(runner.worker_index))
 
     def _prepare_target(self, folder: Path, worker: int) -> bytes:
         # In a process of its own: plain blocking code, away from gevent.
@@ -196,10 +224,12 @@ class EngineDriver:
             document = json.loads(line)
             if "groups" in document:
                 groups, methods = document["groups"], document["methods"]
+                self._ready.set()
                 continue
             for row in document["samples"]:
                 self._report(groups[row[0]], methods[row[0]], row)
         if not self._stopping:
+            self._ready.set()
             self._give_up("the load engine ended by itself; its last words are above")
 
     def _report(self, group: str, method: str, row: list[Any]) -> None:
@@ -218,8 +248,11 @@ class EngineDriver:
 
     def _give_up(self, reason: str) -> None:
         _logger.error(reason)
+        self._failed = True
         self._environment.process_exit_code = 2
-        gevent.spawn(self._environment.runner.quit)
+        runner = self._environment.runner
+        # With a web UI a person is there, who reads the log and tries again.
+        gevent.spawn(runner.quit if self._environment.parsed_options.headless else runner.stop)
 
 
 class _NotPrepared(Exception):
