@@ -7,7 +7,8 @@ import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from system.edge import certificates, page
+from system.edge import certificates
+from system.edge.page import build
 from system.edge.render import EdgeSettings, render
 from system.stack import accounts, environment
 from system.stack.errors import StackError
@@ -36,7 +37,7 @@ def prepare(
     made = certificates.ensure(state.path / "tls")
     static = folder / "static"
     if not static.exists():
-        page.build(static)
+        build(static)
     text = render(_settings(folder, access_log, made, static, ports))
     configuration = folder / "nginx.conf"
     configuration.write_text(transform(text) if transform else text, encoding="utf-8")

@@ -25,7 +25,8 @@ from system.stack.state import MARKER, StateFolder
 
 __all__ = ["Override", "PartFailed", "PartState", "Stack", "StackError"]
 
-_READY_SECONDS = 180.0  # a busy machine is slow, not broken; a part that ends is seen at once
+_READY_SECONDS = 300.0  # a busy machine is slow, not broken; a part that ends is seen at once
+_SETTLE_SECONDS = 20.0  # a little more than reconnecting to the broker may take (R3.20)
 _RENDERED = ("edge", "rabbitmq", "redis")  # parts whose configuration is a text of ours
 
 
@@ -191,8 +192,7 @@ class Stack:
                     shutil.rmtree(self.state.path / "rabbitmq" / "mnesia", ignore_errors=True)
                 acts.spawn(self.state, self._launch_again(part), lock)
                 acts.wait_until_ready(self.state, part, strict=False)
-            if "edge" in self.state.launches():
-                self._wait_for_dependents(changed)
+            self._settle()
         return changed
 
     # Starting.
@@ -228,7 +228,7 @@ class Stack:
                 raise _Abandoned
             acts.spawn(state, launch, lock)
 
-        with ThreadPoolExecutor(max_workers=8, thread_name_prefix="stack") as pool:
+        with ThreadPoolExecutor(max_workers=10, thread_name_prefix="stack") as pool:
             tasks: list[Future[None]] = []
             try:
                 self._submit_all(pool, tasks, spawn, ready)
@@ -257,11 +257,13 @@ class Stack:
         credentials = self._known_credentials()
         marker = {MARKER: str(self.state.path)}
 
-        def one(part: str, *, strict: bool) -> None:
+        def one(part: str, *needs: Future[None]) -> None:
             spawn(self._launch(part))
-            ready(part, strict=strict)
+            for need in needs:  # what it waits for is to blame when it does not get ready
+                need.result()
+            ready(part, strict=True)
 
-        def service_with_database(service: str, template: Future[tuple[Path, str]]) -> None:
+        def service_with_database(service: str) -> None:
             database = f"postgres-{service}"
             data, initial = template.result()
             port = self._ports[database]
@@ -284,20 +286,17 @@ class Stack:
             if service == "auth":
                 variables = environment.process_environment(service, self._ports, credentials)
                 services.seed_accounts(owner_url, variables)
-            if not services.exists(service):
-                return
-            one(service, strict=True)
+            one(service, broker, cache)
 
-        tasks.append(pool.submit(one, "rabbitmq", strict=True))
+        broker = pool.submit(one, "rabbitmq")
         template = pool.submit(
             postgres.template, self.state.project / ".seatrial" / "cache", self.state.path, marker
         )
-        tasks.append(pool.submit(one, "redis", strict=True))
-        tasks += [pool.submit(service_with_database, name, template) for name in SERVICES]
-        if services.exists("gateway"):
-            tasks.append(pool.submit(one, "gateway", strict=services.exists("payments")))
-        if services.exists("edge"):
-            tasks.append(pool.submit(one, "edge", strict=True))
+        cache = pool.submit(one, "redis")
+        own = [pool.submit(service_with_database, name) for name in SERVICES]
+        gateway = pool.submit(one, "gateway", broker, cache, *own)
+        edge = pool.submit(one, "edge", gateway)
+        tasks += [broker, cache, *own, gateway, edge]
 
     def _launch(self, part: str) -> Launch:
         """Render a part's files and say how it is started, its override included."""
@@ -347,15 +346,12 @@ class Stack:
             environment={**launch.environment, **override.environment},
         )
 
-    def _wait_for_dependents(self, changed: list[str]) -> None:
-        """After a change, give the parts that use the changed ones time to find them again."""
-        dependents = [part for part in ("gateway", "edge") if part not in changed or changed]
-        deadline = time.monotonic() + 20.0
+    def _settle(self) -> None:
+        """After a change, give all parts time to find each other again; a defect may forbid it."""
         from system.stack import readiness
 
-        for part in (*SERVICES, *dependents):
-            if self.state.process_of(part) is None:
-                continue
+        deadline = time.monotonic() + _SETTLE_SECONDS
+        for part in (*SERVICES, "gateway", "edge"):
             how = self.state.launch_of(part).readiness
             while readiness.problem(how, strict=True) and time.monotonic() < deadline:
                 time.sleep(0.05)

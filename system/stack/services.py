@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import sys
 import threading
 from collections.abc import Mapping
@@ -16,14 +15,6 @@ from system.stack.state import PROJECT
 
 # Alembic keeps the migration in progress in module globals.
 _migrating = threading.Lock()
-
-
-def exists(part: str) -> bool:
-    name = "system.edge.page" if part == "edge" else f"system.{part}.__main__"
-    try:
-        return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:
-        return False
 
 
 def migrate(service: str, owner_url: str) -> None:

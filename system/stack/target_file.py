@@ -85,6 +85,7 @@ def _access(ports: Mapping[str, int], credentials: Credentials, logs: Path) -> d
             "user": OPERATOR,
             "password": credentials.broker[OPERATOR],
             "exchange": environment.EXCHANGE,
+            "users": sorted(credentials.broker),
         },
         "redis": {"url": environment.redis_url(ports, credentials)},
         "db": {

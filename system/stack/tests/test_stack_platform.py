@@ -123,14 +123,14 @@ def test_whatever_ends_up_half_way_nothing_stays(
 def _wait_for(own: StateFolder, moment: str) -> None:
     """Wait until the start has got as far as ``moment``."""
     deadline = time.monotonic() + 60.0
-    reached = {
-        "folder": lambda: (own.path / "stack.json").exists(),
-        "first process": lambda: len(list(own.path.glob("run/*.pid"))) >= 1,
-        "most processes": lambda: len(list(own.path.glob("run/*.pid"))) >= 5,
-    }[moment]
-    while not reached():
+    processes = {"folder": 0, "first process": 1, "most processes": 5}[moment]
+    while not (own.path / "stack.json").exists() or _started(own) < processes:
         assert time.monotonic() < deadline, f"`up` did not get to: {moment}"
         time.sleep(0.005)
+
+
+def _started(own: StateFolder) -> int:
+    return len(list(own.path.glob("run/*.pid")))
 
 
 def test_the_target_file_says_what_runs(stack: RunningStack) -> None:
