@@ -25,6 +25,7 @@ from system.gateway.entrypoints.call import Call
 from system.gateway.ports import Authentication
 from system.gateway.service.realtime import Member, RealtimeService, TooManyConnections
 from system.platform.http import errors
+from system.platform.observability import metrics
 
 log = logging.getLogger(__name__)
 
@@ -269,7 +270,6 @@ class WebSocketEntry:
         member: Member | None = None
         try:
             self._accept(call, key, offered)
-            call.observe()
             member = self._realtime.enter(principal, connection)
             connection.serve(self._realtime, member)
             request.protocol.keep_alive(False)
@@ -294,5 +294,8 @@ class WebSocketEntry:
         ]
         if offered:
             lines.append(b"Sec-WebSocket-Protocol: " + BEARER.encode())
-        call.status = 101
         answers.write(call.request, b"\r\n".join((*lines, b"", b"")))
+        call.status = 101
+        # From here on it is a WebSocket connection and no request in flight.
+        metrics.HTTP_ACTIVE_CONNECTIONS.dec()
+        call.observe()
