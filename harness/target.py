@@ -65,13 +65,14 @@ class Settings(msgspec.Struct, frozen=True):
 
 
 class Amqp(msgspec.Struct, frozen=True):
-    """The broker: AMQP URL, management API, its credentials, the exchange."""
+    """The broker: AMQP URL, management API, its credentials, the exchange, all account names."""
 
     url: str
     management: str
     user: str
     password: str
     exchange: str = "events"
+    users: tuple[str, ...] = ()
 
 
 class Redis(msgspec.Struct, frozen=True):
