@@ -265,12 +265,16 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float = 10.0) ->
 
 @contextlib.contextmanager
 def running_edge(
-    folder: Path, transform: Callable[[str], str] = str, **changes: Any
+    folder: Path,
+    transform: Callable[[str], str] = str,
+    second_gateway: str | None = None,
+    **changes: Any,
 ) -> Iterator[Edge]:
     """An nginx with a stand-in behind it; ended by its id.
 
     Args:
         transform: changes the rendered text.
+        second_gateway: ``host:port`` of another gateway beside the stand-in.
         changes: fields of the settings.
     """
     upstream = StandIn()
@@ -289,7 +293,7 @@ def running_edge(
         pid_path=str(folder / "nginx.pid"),
         access_log=str(folder / "access.log"),
         error_log=str(folder / "error.log"),
-        gateways=(f"127.0.0.1:{upstream.port}",),
+        gateways=(f"127.0.0.1:{upstream.port}", *filter(None, [second_gateway])),
         source_address="127.0.0.250",
         listen=("127.0.0.1",),
         exempt=(EXEMPT,),

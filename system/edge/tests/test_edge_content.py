@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from system.edge.tests.stand_in import Edge, received, running_edge, wait_for
+from system.edge.tests.stand_in import Edge, StandIn, received, running_edge, wait_for
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJ1c2VySWQiOjF9.c2lnbmF0dXJl"
 
@@ -225,10 +225,36 @@ def test_gateway_gone(edge_folder: Path) -> None:
         replies, 502
     )
     assert {reply.json()["error"]["code"] for reply in replies.values()} == {"BAD_GATEWAY"}
-    assert max(reply.elapsed.total_seconds() for reply in replies.values()) < 1
+    # as nginx saw it: a client on a busy machine takes long to read its first answer
+    lines = [line for line in edge.log_lines() if line["status"] == 502]
+    assert len(lines) == len(replies) + 1
+    assert max(line["requestSeconds"] for line in lines) < 1
     assert page.status_code == 502
     assert page.headers["content-type"].startswith("text/html")
     assert "nginx" not in page.text
+
+
+def test_one_of_two_gateways_gone(edge_folder: Path) -> None:
+    """With one gateway gone the other answers everything; a returned one is used at once."""
+    folder = edge_folder / "two"
+    folder.mkdir()
+    second = StandIn()
+    second.start()
+    try:
+        with (
+            running_edge(folder, second_gateway=f"127.0.0.1:{second.port}") as edge,
+            edge.client() as client,
+        ):
+            second.stop()
+            statuses = [client.post("/api/x").status_code for _ in range(20)]
+            second.start()
+            heard = len(second.heard)
+            statuses += [client.post("/api/x").status_code for _ in range(20)]
+            assert len(second.heard) > heard
+    finally:
+        second.stop()
+
+    assert statuses == [200] * 40
 
 
 def test_slow_clients(impatient_edge: Edge) -> None:

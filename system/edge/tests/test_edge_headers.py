@@ -34,11 +34,13 @@ CLASSES = [
     ("precondition", "GET", "/", b"", 412),
     ("not modified", "GET", "/", b"", 304),
     ("range", "GET", "/sw.js", b"", 200),
+    ("range beyond the end", "GET", "/sw.js", b"", 200),
 ]
 REQUEST_HEADERS = {
     "precondition": {"If-Match": '"other"'},
     "not modified": {"If-None-Match": "*"},
-    "range": {"Range": "bytes=0-3"},
+    "range": {"Range": "bytes=0-3", "Accept-Encoding": "identity"},
+    "range beyond the end": {"Range": "bytes=99999-", "Accept-Encoding": "identity"},
 }
 
 
