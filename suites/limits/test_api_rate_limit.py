@@ -15,8 +15,10 @@ from suites.probes import limiter
 CRITERION = Criterion(
     id="api-rate-limit",
     area="limits",
-    statement="The edge MUST limit each client to 100 API requests a minute with a burst of 20 and refuse the rest truthfully.",
-    gate="fitted rate within 10 %, burst exact ± 1; after Retry-After it passes; not reached after 160 requests is FAIL",
+    statement="The edge MUST limit each client to 100 API requests a minute with a burst of 20 "
+    "and refuse the rest truthfully.",
+    gate="fitted rate within 10 %, burst exact ± 1; after Retry-After it passes; not "
+    "reached after 160 requests is FAIL",
     rules=("R5.17", "R5.20", "R5.21"),
     needs=(Access.TWO, Access.EXEMPT),
     parts=("edge",),

@@ -15,8 +15,10 @@ from suites.probes import limiter
 CRITERION = Criterion(
     id="auth-rate-limit",
     area="limits",
-    statement="Login, register and refresh MUST be limited to 10 requests a minute per client with a burst of 5 and the rest refused truthfully.",
-    gate="fitted rate within 10 %, burst exact ± 1; after Retry-After it passes; not reached after 25 requests is FAIL",
+    statement="Login, register and refresh MUST be limited to 10 requests a minute per client "
+    "with a burst of 5 and the rest refused truthfully.",
+    gate="fitted rate within 10 %, burst exact ± 1; after Retry-After it passes; not "
+    "reached after 25 requests is FAIL",
     rules=("R1.43", "R5.18", "R5.20", "R5.21"),
     needs=(Access.TWO, Access.EXEMPT),
     parts=("edge",),
