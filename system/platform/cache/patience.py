@@ -13,7 +13,7 @@ _GRACE_S: Final = 0.05
 
 
 class Patience:
-    """As `asyncio.timeout`, with a short grace when the event loop was late itself.
+    """As `asyncio.timeout`, with one short grace when the event loop was late itself.
 
     On a busy machine a process may stand still for longer than the limit while the answer waits
     in its socket.  That is no trouble with the other side, and must not be taken for it.
@@ -25,11 +25,21 @@ class Patience:
         TimeoutError: on leaving, if the limit passed.
     """
 
-    __slots__ = ("_cancelling", "_expired", "_limit_s", "_loop", "_task", "_timer", "_when")
+    __slots__ = (
+        "_cancelling",
+        "_expired",
+        "_graced",
+        "_limit_s",
+        "_loop",
+        "_task",
+        "_timer",
+        "_when",
+    )
 
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s
         self._expired = False
+        self._graced = False
 
     async def __aenter__(self) -> None:
         task = asyncio.current_task()
@@ -58,7 +68,8 @@ class Patience:
         self._timer = self._loop.call_at(self._when, self._on_due)
 
     def _on_due(self) -> None:
-        if self._loop.time() - self._when > _HELD_UP_S:
+        if not self._graced and self._loop.time() - self._when > _HELD_UP_S:
+            self._graced = True
             self._set(_GRACE_S)
         else:
             self._expired = True

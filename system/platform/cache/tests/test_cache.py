@@ -362,8 +362,8 @@ async def test_redis_down_costs_speed_not_correctness(
         waits.append(time.monotonic() - started)
         assert shape(answer) == (b"5", "BYPASS")
 
-    # The least of several like waits: a busy machine holds the test itself up now and then.
-    assert min(waits[:3]) < 0.25
+    # The least of several like waits, and some more time: a busy machine holds up the test itself.
+    assert min(waits[:3]) < REDIS_TIMEOUT_S + 0.3
     assert min(waits[3:]) < 0.02
     assert max(waits[3:]) < REDIS_TIMEOUT_S
 
@@ -519,3 +519,35 @@ def test_keys_are_those_of_the_contract() -> None:
     assert keys.payment_list("u", True, "x").key == keys.payment_list("v", True, "x").key
     assert keys.payment_list("u", False, "x").key != keys.payment_list("u", False, "y").key
     assert keys.after_payment_change("p", ["s", None, "s"]) == ("payment:p", "user:s", "payments")
+
+
+async def test_a_removal_done_once_leaves_newer_entries_alone(cache: Cache) -> None:
+    """The event of a write does not remove what was stored after the write's own removal (R6.2)."""
+    database = Database()
+    await cache.read(ENTRY, database.load)
+
+    await cache.invalidate("user:u1", once="event")
+    first = await cache.read(ENTRY, database.load)
+    await cache.invalidate("user:u1", once="event")
+    second = await cache.read(ENTRY, database.load)
+    await cache.invalidate("user:u1", once="another event")
+
+    assert (first.outcome, second.outcome) == (Outcome.MISS, Outcome.HIT)
+    assert (await cache.read(ENTRY, database.load)).outcome is Outcome.MISS
+
+
+async def test_a_doubtful_database_line_keeps_the_cache_off(redis_server: Server) -> None:
+    """Who cannot hear the other instances does not trust Redis (R6.9)."""
+    notices = Neighbours()
+    notices.listening = False
+    cache = Cache(redis_server.url, "payments", notices=notices)
+    await cache.start()
+    database = Database()
+
+    deaf = await cache.read(ENTRY, database.load)
+    notices.listening = True
+    await until(lambda: cache.usable)
+
+    assert deaf.outcome is Outcome.BYPASS
+    assert (await cache.read(ENTRY, database.load)).outcome is Outcome.MISS
+    await cache.close()

@@ -1,0 +1,387 @@
+"""Holds the running payments-service to the contract: real database, broker, Redis and tokens."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+import httpx
+import pika
+import psycopg
+import pytest
+
+from system.payments.adapters.postgres import list_statement
+from system.platform.events.envelope import new_event
+
+pytestmark = pytest.mark.platform
+
+
+class Stack(Protocol):
+    """What these tests use of the fixture `stack`."""
+
+    target: dict[str, Any]
+    services: dict[str, str]
+
+    def account(self, role: str) -> dict[str, str]: ...
+    def control(self, part: str, action: str) -> None: ...
+    def database(self, service: str) -> str: ...
+
+
+class User:
+    """Somebody logged in, with calls to payments-service."""
+
+    def __init__(self, stack: Stack, credentials: dict[str, str]) -> None:
+        self._http = httpx.Client(base_url=stack.services["payments"], timeout=10)
+        answer = httpx.post(f"{stack.services['auth']}/auth/login", json=credentials, timeout=10)
+        assert answer.status_code == 200, answer.text
+        data = answer.json()["data"]
+        self.id: str = data["user"]["id"]
+        self.email: str = data["user"]["email"]
+        self._http.headers["Authorization"] = f"Bearer {data['accessToken']}"
+
+    def get(self, path: str, **headers: str) -> httpx.Response:
+        return self._http.get(path, headers=headers)
+
+    def pay(self, to: User, *, key: str | None = None, **changes: Any) -> httpx.Response:
+        body = {
+            "type": "instant",
+            "amount": "100.50",
+            "currency": "USD",
+            "description": "Lunch",
+            "recipientId": to.id,
+            **changes,
+        }
+        headers = {} if key is None else {"Idempotency-Key": key}
+        return self._http.post("/payments", json=body, headers=headers)
+
+    def change(self, payment_id: str, status: str, **more: str) -> httpx.Response:
+        return self._http.patch(f"/payments/{payment_id}/status", json={"status": status, **more})
+
+    def close(self) -> None:
+        self._http.close()
+
+
+@pytest.fixture
+def login(stack: Stack) -> Iterator[Callable[[str], User]]:
+    users: list[User] = []
+
+    def make(role: str) -> User:
+        users.append(User(stack, stack.account(role)))
+        return users[-1]
+
+    yield make
+    for user in users:
+        user.close()
+
+
+@pytest.fixture
+def customer(login: Callable[[str], User]) -> User:
+    return login("customer")
+
+
+@pytest.fixture
+def vendor(login: Callable[[str], User]) -> User:
+    return login("vendor")
+
+
+@pytest.fixture
+def admin(login: Callable[[str], User]) -> User:
+    return login("admin")
+
+
+def newcomer(stack: Stack) -> User:
+    """Register somebody new."""
+    credentials = {"email": f"{uuid.uuid4()}@x.test", "password": "Newcomer-Pass-123!"}
+    answer = httpx.post(
+        f"{stack.services['auth']}/auth/register", json={**credentials, "name": "New"}, timeout=10
+    )
+    assert answer.status_code == 201, answer.text
+    return User(stack, credentials)
+
+
+def made(answer: httpx.Response) -> str:
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["data"]["id"])
+
+
+def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Wait until the condition holds."""
+    give_up = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < give_up, f"not within {seconds} s"
+        time.sleep(0.05)
+
+
+def seen(answer: httpx.Response) -> tuple[int, str | None]:
+    return answer.status_code, answer.headers.get("X-Cache")
+
+
+def test_life_of_a_payment(stack: Stack, customer: User, vendor: User, admin: User) -> None:
+    """Created, processed, completed: answers, history, events and times agree (R1.108-R1.119)."""
+    payment_id = made(customer.pay(vendor, amount=7.5, metadata={"a": [1, None]}))
+    processing = admin.change(payment_id, "processing")
+    completed = admin.change(payment_id, "completed", reason="paid out")
+
+    shown = vendor.get(f"/payments/{payment_id}").json()["data"]
+    assert processing.json()["data"]["completedAt"] is None
+    assert completed.json()["data"]["completedAt"] == shown["completedAt"] is not None
+    assert (shown["amount"], shown["metadata"]) == ("7.50", {"a": [1, None]})
+    assert [(step["status"], step["statusMessage"]) for step in shown["transactions"]] == [
+        ("pending", "Payment created"),
+        ("processing", "Payment processing"),
+        ("completed", "paid out"),
+    ]
+    with psycopg.connect(stack.database("payments")) as db:
+        events = db.execute(
+            "SELECT event_type FROM outbox WHERE envelope->'data'->>'paymentId' = %s ORDER BY seq",
+            [payment_id],
+        ).fetchall()
+    assert [event for (event,) in events] == [
+        "payment.created",
+        "payment.updated",
+        "payment.completed",
+    ]
+
+
+def test_checks_run_in_the_agreed_order(stack: Stack, customer: User, vendor: User) -> None:
+    """Malformed 400, unknown 404, foreign 403 (R1.17); no DELETE (R1.124)."""
+    payment_id = made(customer.pay(vendor))
+    stranger = newcomer(stack)
+
+    answers = {
+        "malformed": stranger.get("/payments/nope").status_code,
+        "unknown": stranger.get(f"/payments/{uuid.uuid4()}").status_code,
+        "foreign": stranger.get(f"/payments/{payment_id}").status_code,
+        "foreign change": stranger.change(payment_id, "cancelled").status_code,
+        "malformed change": stranger.change(payment_id, "gone").status_code,
+        "no token": httpx.get(f"{stack.services['payments']}/payments/nope").status_code,
+    }
+
+    assert answers == {
+        "malformed": 400,
+        "unknown": 404,
+        "foreign": 403,
+        "foreign change": 403,
+        "malformed change": 400,
+        "no token": 401,
+    }
+    stranger.close()
+
+
+def test_simultaneous_requests_with_one_key(customer: User, vendor: User, stack: Stack) -> None:
+    """Of ten at once one pays; all answers tell of the same payment (R1.114)."""
+    key = str(uuid.uuid4())
+
+    with ThreadPoolExecutor(10) as pool:
+        answers = list(pool.map(lambda _: customer.pay(vendor, key=key), range(10)))
+
+    assert {answer.status_code for answer in answers} == {201}
+    assert len({answer.json()["data"]["id"] for answer in answers}) == 1
+    replayed = [answer.headers.get("Idempotency-Replayed") for answer in answers]
+    assert sorted(replayed, key=str) == [None] + ["true"] * 9
+    other = customer.pay(vendor, key=key, amount="100.51")
+    assert (other.status_code, other.json()["error"]["code"]) == (409, "IDEMPOTENCY_KEY_REUSED")
+    with psycopg.connect(stack.database("payments")) as db:
+        db.execute("UPDATE idempotency_keys SET created_at = now() - interval '25 hours'")
+        db.commit()
+    assert (
+        customer.pay(vendor, key=key, amount="100.51").headers.get("Idempotency-Replayed") is None
+    )
+
+
+def test_concurrent_changes_have_one_winner(customer: User, vendor: User, admin: User) -> None:
+    """Of ten changes at once one wins; the others are judged against the new state (R1.120)."""
+    payment_id = made(customer.pay(vendor))
+
+    with ThreadPoolExecutor(10) as pool:
+        wanted = ["processing", "cancelled"] * 5
+        answers = list(pool.map(lambda to: admin.change(payment_id, to), wanted))
+
+    winner = next(answer for answer in answers if answer.status_code == 200)
+    losers = [answer for answer in answers if answer.status_code != 200]
+    assert len(losers) == 9
+    state = winner.json()["data"]["status"]
+    assert {answer.status_code for answer in losers} == {409}
+    assert {answer.json()["error"]["details"]["from"] for answer in losers} == {state}
+    assert len(admin.get(f"/payments/{payment_id}").json()["data"]["transactions"]) == 2
+
+
+def test_own_writes_are_read(customer: User, vendor: User, admin: User) -> None:
+    """A HIT directly before each write, the new state directly after it, for all readers (R6.5)."""
+    payment_id = made(customer.pay(vendor))
+    readers = (customer, vendor, admin)
+    for status in ("processing", "failed"):
+        for reader in readers:
+            for path in (f"/payments/{payment_id}", "/payments?limit=5"):
+                reader.get(path)
+                assert seen(reader.get(path)) == (200, "HIT")
+
+        admin.change(payment_id, status)
+
+        for reader in readers:
+            assert reader.get(f"/payments/{payment_id}").json()["data"]["status"] == status
+            rows = reader.get("/payments?limit=5").json()["data"]["payments"]
+            assert {row["id"]: row["status"] for row in rows}[payment_id] == status
+
+
+def test_the_event_of_a_write_leaves_newer_entries_alone(
+    stack: Stack, customer: User, vendor: User
+) -> None:
+    """What was stored after a write survives the write's own event (R6.2, R3.42)."""
+    payment_id = made(customer.pay(vendor))
+    customer.get("/payments")
+    with psycopg.connect(stack.database("payments"), autocommit=True) as db:
+        until(
+            lambda: (
+                db.execute(
+                    "SELECT count(*) FROM outbox o JOIN inbox i USING (event_id) "
+                    "WHERE o.envelope->'data'->>'paymentId' = %s",
+                    [payment_id],
+                ).fetchone()
+                == (1,)
+            )
+        )
+
+    assert seen(customer.get("/payments")) == (200, "HIT")
+
+
+def test_filters_sort_and_pages(stack: Stack, vendor: User) -> None:
+    """Filters, order and pagination agree with what was paid (R1.110)."""
+    payer = newcomer(stack)
+    amounts = ["5.00", "1.00", "3.00", "2.00", "4.00"]
+    ids = [made(payer.pay(vendor, amount=amount, type="scheduled")) for amount in amounts]
+    made(payer.pay(vendor, amount="9.00"))
+
+    def page(query: str) -> tuple[list[str], dict[str, int]]:
+        data = payer.get(f"/payments?{query}").json()["data"]
+        return [row["amount"] for row in data["payments"]], data["pagination"]
+
+    assert page("type=scheduled&sort=amount&order=asc&limit=2&page=2") == (
+        ["3.00", "4.00"],
+        {"page": 2, "limit": 2, "total": 5, "totalPages": 3},
+    )
+    assert page("minAmount=2&maxAmount=4.00&sort=amount")[0] == ["4.00", "3.00", "2.00"]
+    assert page("type=scheduled")[0] == list(reversed(amounts))
+    assert page("status=completed") == ([], {"page": 1, "limit": 10, "total": 0, "totalPages": 0})
+    assert page("page=9")[1]["total"] == 6
+    first = payer.get(f"/payments/{ids[0]}").json()["data"]["createdAt"]
+    assert page(f"startDate={first}&endDate={first}")[0][-1] == "5.00"
+    assert page("endDate=2020-01-01")[0] == []
+    payer.close()
+
+
+def test_every_list_query_uses_an_index(stack: Stack) -> None:
+    """No page of a user or administrator needs to look through the whole table."""
+    filters: list[tuple[tuple[str, ...], list[Any]]] = [
+        ((), []),
+        (("status = ",), ["pending"]),
+        (("created_at >= ", "created_at <= "), ["2026-01-01", "2026-02-01"]),
+        (("amount >= ",), [1]),
+    ]
+    with psycopg.connect(stack.database("payments")) as db:
+        # Small tables are read whole whatever the indexes; this asks what would be used.
+        db.execute("SET enable_seqscan = off")
+        for own in (True, False):
+            for sort in ("created_at", "amount", "status"):
+                for conditions, values in filters:
+                    sql = list_statement(sort, True, conditions, own)
+                    given = [10, 0, *values, *(["somebody"] if own else [])]
+                    for number in range(len(given), 0, -1):
+                        sql = sql.replace(f"${number}", f"'{given[number - 1]}'")
+                    plan = "\n".join(row[0] for row in db.execute(f"EXPLAIN {sql}"))
+                    assert "Seq Scan on payments" not in plan, f"{sql}\n{plan}"
+
+
+def test_a_user_registered_a_moment_before_can_pay_and_be_paid(
+    stack: Stack, customer: User
+) -> None:
+    """Nobody waits for events (R1.112, R2.21)."""
+    newest = newcomer(stack)
+
+    assert customer.pay(newest).status_code == 201
+    assert newest.pay(customer).status_code == 201
+    newest.close()
+
+
+def test_a_renamed_user_is_seen_by_all_who_list_them(stack: Stack, customer: User) -> None:
+    """A changed e-mail arrives by event, reaches copy and caches; an older event does nothing."""
+    other = newcomer(stack)
+    made(customer.pay(other))
+    customer.get("/payments?limit=1")
+
+    def tell(email: str, version: int) -> None:
+        event = new_event(
+            "user.updated",
+            {
+                "userId": other.id,
+                "email": email,
+                "name": "New",
+                "role": "CUSTOMER",
+                "status": "active",
+                "emailVerified": False,
+                "userVersion": version,
+                "changes": ["email"],
+                "updatedAt": "2026-01-17T10:00:00.000Z",
+            },
+            source="auth-service",
+            actor_id=other.id,
+        )
+        parameters = pika.URLParameters(stack.target["access"]["amqp"]["url"])
+        connection = pika.BlockingConnection(parameters)
+        channel = connection.channel()
+        channel.confirm_delivery()
+        channel.basic_publish(
+            stack.target["access"]["amqp"]["exchange"], event.routing_key, event.encode()
+        )
+        connection.close()
+
+    def shown() -> str:
+        rows = customer.get("/payments?limit=1").json()["data"]["payments"]
+        return str(rows[0]["recipient"]["email"])
+
+    renamed = f"{uuid.uuid4()}@renamed.test"
+    tell(renamed, 7)
+    until(lambda: shown() == renamed)
+    tell("older@renamed.test", 6)
+    latest = f"{uuid.uuid4()}@renamed.test"
+    tell(latest, 8)
+    until(lambda: shown() == latest)
+    other.close()
+
+
+@pytest.mark.parametrize(("down", "up"), [("pause", "resume"), ("stop", "start")])
+def test_nothing_stale_after_redis_was_away(
+    stack: Stack, customer: User, vendor: User, admin: User, down: str, up: str
+) -> None:
+    """Away: BYPASS with the same body. Back: no entry older than a write made meanwhile (R6.9)."""
+    payment_id = made(customer.pay(vendor))
+    path = f"/payments/{payment_id}"
+    before = customer.get(path).json()
+    until(lambda: seen(customer.get(path)) == (200, "HIT"))
+    stack.control("redis", down)
+    try:
+        away = customer.get(path)
+        assert (seen(away), away.json()) == ((200, "BYPASS"), before)
+        assert admin.change(payment_id, "processing").status_code == 200
+    finally:
+        stack.control("redis", up)
+
+    assert customer.get(path).json()["data"]["status"] == "processing"
+    until(lambda: seen(customer.get(path)) == (200, "HIT"))
+    assert customer.get(path).json()["data"]["status"] == "processing"
+
+
+def test_parties_are_told_to_the_gateway_only(stack: Stack, customer: User, vendor: User) -> None:
+    """The internal route knows both parties and needs the internal token (R1.153)."""
+    payment_id = made(customer.pay(vendor))
+    url = f"{stack.services['payments']}/internal/payments/{payment_id}/parties"
+    token = stack.target["access"]["internal"]["token"]
+
+    told = httpx.get(url, headers={"X-Internal-Token": token})
+    refused = httpx.get(url)
+
+    assert told.json()["data"] == {"senderId": customer.id, "recipientId": vendor.id}
+    assert (refused.status_code, refused.json()["error"]["code"]) == (401, "UNAUTHORIZED")
