@@ -207,7 +207,7 @@ def _check_times(tally: Tally, evidence: Evidence, limits: Limits) -> None:
             f"{queue_of(service)}: malformed",
             soon is not None and soon <= limits["malformed_within_seconds"],
             seen=f"received after {soon} s" if soon is not None else "not received in 5 s",
-            expected=f"all malformed copies in the DLQ within {limits['malformed_within_seconds']} s",
+            expected=f"all copies in the DLQ within {limits['malformed_within_seconds']} s",
             place="DLQ after malformed messages",
         )
         tally.judge(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import secrets
+import time
 import uuid
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -101,7 +103,7 @@ def read(trial: Trial, service: str, nonce: str) -> list[dict[str, Any]]:
     data = seen["json"].get("data") if isinstance(seen["json"], dict) else None
     if seen.status != 200 or not isinstance(data, list):
         raise CouldNotObserve(
-            f"diagnostics of {service}: seen {seen['error'] or seen.status}, expected 200 with a list"
+            f"diagnostics of {service}: seen {seen['error'] or seen.status}, expected a list"
         )
     return data
 
@@ -111,7 +113,7 @@ def seconds_between(times: Iterable[str]) -> list[float]:
     moments = [datetime.fromisoformat(text) for text in times]
     return [
         round((later - earlier).total_seconds(), 3)
-        for earlier, later in zip(moments, moments[1:], strict=False)
+        for earlier, later in itertools.pairwise(moments)
     ]
 
 
@@ -120,8 +122,6 @@ def take_dead_letters(amqp: Amqp, nonce: str, seconds: float, wanted: int) -> li
 
     Letters of others are put back unchanged (and in their order) when the channel closes.
     """
-    import time
-
     taken: list[dict[str, Any]] = []
     deadline = time.monotonic() + seconds
     while len(taken) < wanted and time.monotonic() < deadline:
