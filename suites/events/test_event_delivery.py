@@ -10,7 +10,6 @@ import httpx
 
 from harness.criterion import Access, Criterion, Effect
 from harness.evidence import Evidence
-from harness.probe import CouldNotObserve
 from harness.tally import Tally
 from harness.thresholds import Limits
 from harness.trial import Trial

@@ -1,0 +1,236 @@
+"""A thousand people hold a socket through the TLS edge, and each gets what is his."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from harness.criterion import Access, Criterion, Effect
+from harness.evidence import Evidence
+from harness.probe import CouldNotObserve, exchange
+from harness.tally import Tally
+from harness.thresholds import Limits
+from harness.trial import Trial
+from harness.verdict import Outcome
+from loadtests.engine.estimation import percentile
+from loadtests.swarm.control import Swarm, SwarmFailed
+from loadtests.swarm.hive import Expectation
+from loadtests.swarm.plan import SwarmClient, SwarmPlan
+from loadtests.workloads.population import Population, exempt_addresses, settle
+from suites.probes import broker, diagnostics
+
+CRITERION = Criterion(
+    id="websocket-capacity",
+    area="realtime",
+    statement="1000 clients of at least 60 users through the TLS edge MUST connect and stay, each "
+    "receiving every broadcast and its own targeted events and none of others'.",
+    gate="1000/1000; ≥ 10 broadcasts, ≥ 2 targeted events per user during the hold, received = "
+    "expected per client; all answer a ping in the last second; delivery p95 < 500 ms",
+    rules=("R4.23", "R4.32", "R11.2"),
+    needs=(Access.EXEMPT, Access.AMQP),
+    parts=("websocket", "payments"),
+    effects=(Effect.READS, Effect.WRITES, Effect.LOADS),
+    time_limit=300,
+)
+
+SUBJECTS = ("connected", "stayed", "broadcasts", "targeted", "none of others'", "ping", "in time")
+
+
+def test_a_thousand_sockets_get_what_is_theirs(trial: Trial) -> None:
+    """Connections, deliveries, leaks, pings and times of a whole hold."""
+    # Each delivery is counted; a lost one stays lost, and the hold is long.
+    trial.decide(observe, check, confirm=False)
+
+
+def observe(trial: Trial) -> dict[str, Any]:
+    """Open the sockets, hold them, emit broadcasts and payments meanwhile, ping at the end."""
+    limits, target = trial.limits, trial.target
+    if not target.http.websocket:
+        raise CouldNotObserve("the target file has no http.websocket")
+    trial.progress("people are made")
+    population = settle(target, prefix=trial.prefix, users=limits["users"], payments_each=0)
+    people = population.members
+    plan = SwarmPlan(
+        url=target.http.websocket,
+        ca=target.http.ca,
+        addresses=exempt_addresses(target),
+        clients=tuple(
+            SwarmClient(
+                user=people[n % len(people)].user_id, token=people[n % len(people)].access_token
+            )
+            for n in range(limits["clients"])
+        ),
+    )
+    try:
+        with Swarm(plan, trial.evidence.path, "swarm") as swarm:
+            trial.progress(f"{limits['clients']} sockets are opened")
+            connected = swarm.connect()
+            if not connected["welcomed"]:
+                raise CouldNotObserve(f"no socket was welcomed: {connected['failed']}")
+            began = time.monotonic()
+            trial.progress(f"held for {limits['hold_seconds']} s")
+            sent = _emit(trial, population, began)
+            expectations = [
+                Expectation(key=key, users=None if m["users"] is None else tuple(m["users"]))
+                for key, m in sent.items()
+            ]
+            swarm.expect(expectations, within=5.0)
+            time.sleep(max(0.0, began + limits["hold_seconds"] - time.monotonic()))
+            held = time.monotonic() - began
+            pinged = swarm.ping(within=limits["ping_seconds"])
+            at_end = swarm.status()
+            document = swarm.finish()
+    except SwarmFailed as error:
+        raise CouldNotObserve(str(error)) from error
+    return {
+        "clients": limits["clients"],
+        "connected": connected,
+        "held_seconds": round(held, 1),
+        "at_end": at_end,
+        "pinged": pinged,
+        "users": len(people),
+        "sent": {kind: sum(m["kind"] == kind for m in sent.values()) for kind in KINDS},
+        "generator": document["generator"],
+        **_reconcile(document, sent),
+    }
+
+
+KINDS = ("broadcast", "targeted")
+
+
+def _emit(trial: Trial, population: Population, began: float) -> dict[str, dict[str, Any]]:
+    """Broadcasts over AMQP and payments over REST, spread over the hold; key → what it was."""
+    limits, amqp = trial.limits, broker.access(trial.target)
+    people = population.members
+    rounds = limits["broadcasts"]
+    pause = 0.7 * limits["hold_seconds"] / rounds
+    pairs = [(n, (n + 1) % len(people)) for n in range(len(people))] * limits["payments_each"]
+    sent: dict[str, dict[str, Any]] = {}
+    with broker.channel(amqp) as channel, trial.client() as client:
+        channel.confirm_delivery()
+        for number in range(rounds):
+            event = diagnostics.envelope(
+                "config.updated",
+                {"key": f"public.{trial.prefix}", "updatedBy": None, "updatedAt": ""},
+            )
+            event["source"] = "admin-service"
+            event["data"]["updatedAt"] = event["timestamp"]
+            key = event["metadata"]["correlationId"]
+            at = time.monotonic()
+            diagnostics.publish_event(channel, amqp, event, "admin.config.updated")
+            sent[key] = {"kind": "broadcast", "users": None, "at": at}
+            for sender, recipient in pairs[number::rounds]:
+                key = str(uuid.uuid4())
+                reply = exchange(
+                    client,
+                    "POST",
+                    "/api/payments",
+                    headers={
+                        "Authorization": f"Bearer {people[sender].access_token}",
+                        "X-Correlation-ID": key,
+                    },
+                    json={
+                        "type": "instant",
+                        "amount": "1.00",
+                        "currency": "USD",
+                        "description": trial.prefix,
+                        "recipientId": people[recipient].user_id,
+                    },
+                )
+                if reply.status == 201:
+                    both = [people[sender].user_id, people[recipient].user_id]
+                    sent[key] = {"kind": "targeted", "users": both, "at": time.monotonic()}
+            # The emissions are spread over the hold on purpose.
+            time.sleep(max(0.0, began + (number + 1) * pause - time.monotonic()))
+    return sent
+
+
+def _reconcile(
+    document: Mapping[str, Any], sent: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Expected, received, leaked and repeated deliveries, and how long each took (seconds)."""
+    keys = [event["correlation_id"] for event in document["events"]]
+    expected, received = dict.fromkeys(KINDS, 0), dict.fromkeys(KINDS, 0)
+    leaked = repeated = 0
+    delays: list[tuple[float, float]] = []
+    for client in document["clients"]:
+        mine: dict[str, int] = {}
+        for number, at in client["events"]:
+            what = sent.get(keys[number])
+            if what is None:
+                continue
+            mine[keys[number]] = mine.get(keys[number], 0) + 1
+            if what["users"] is not None and client["user"] not in what["users"]:
+                leaked += 1
+            else:
+                delays.append((what["at"], max(0.0, at - what["at"])))
+        repeated += sum(count - 1 for count in mine.values())
+        for key, what in sent.items():
+            if what["users"] is None or client["user"] in what["users"]:
+                expected[what["kind"]] += 1
+                received[what["kind"]] += key in mine
+    times = np.array([at for at, _ in delays])
+    values = np.array([delay for _, delay in delays])
+    estimate = percentile(values, times, 0.95) if len(values) >= 59 else None
+    return {
+        "expected": expected,
+        "received": received,
+        "leaked": leaked,
+        "repeated": repeated,
+        "delivery": msgspec.to_builtins(estimate) if estimate else None,
+        "delivery_max": round(float(values.max()), 4) if len(values) else None,
+        "closed_early": sum(
+            c["closed"] is not None and not c["closed_by_us"] for c in document["clients"]
+        ),
+    }
+
+
+def check(evidence: Evidence, limits: Limits) -> Outcome:
+    """All connected and stayed; received equals expected; nothing leaked; in time."""
+    tally = Tally(SUBJECTS)
+    clients = limits["clients"]
+    welcomed = evidence["connected"]["welcomed"]
+    failed = json.dumps(evidence["connected"]["failed"])
+    tally.equal("connected", welcomed, clients, place=f"sockets welcomed (failed: {failed})")
+    tally.enough("users", evidence["users"], limits["least_users"])
+    tally.enough("seconds held", int(evidence["held_seconds"]), limits["hold_seconds"])
+    tally.equal("stayed", evidence["at_end"]["open"], clients, place="sockets open at the end")
+    tally.equal("stayed", evidence["closed_early"], 0, place="sockets closed by the target")
+    tally.enough("broadcasts", evidence["sent"]["broadcast"], limits["broadcasts"])
+    per_user = 2 * evidence["sent"]["targeted"] / max(1, evidence["users"])
+    tally.enough("targeted events per user", int(per_user), limits["targeted_per_user"])
+    for subject, kind in (("broadcasts", "broadcast"), ("targeted", "targeted")):
+        seen, expected = evidence["received"][kind], evidence["expected"][kind]
+        tally.equal(subject, seen, expected, place=f"{kind} deliveries")
+    tally.equal("none of others'", evidence["leaked"], 0, place="deliveries to others")
+    tally.equal("none of others'", evidence["repeated"], 0, place="repeated deliveries")
+    answered = evidence["pinged"]["answered"]
+    tally.equal("ping", answered, clients, place="pings answered in the last second")
+    delivery = evidence["delivery"]
+    if delivery is None:
+        tally.unproven("in time", "fewer than 59 deliveries were seen")
+    else:
+        low, high = delivery["low"] * 1e3, delivery["high"] * 1e3
+        tally.judge(
+            "in time",
+            delivery["value"] * 1e3 < limits["p95_ms"],
+            seen=f"p95 {delivery['value'] * 1e3:.0f} ms",
+            expected=f"below {limits['p95_ms']} ms",
+        )
+        tally.figure(
+            "delivery p95",
+            round(delivery["value"] * 1e3, 1),
+            "ms",
+            limit=limits["p95_ms"],
+            interval=(round(low, 1), round(high, 1)),
+            n=delivery["n"],
+        )
+    tally.figure("sockets", welcomed, limit=clients, bound="lower")
+    tally.figure("deliveries", sum(evidence["received"].values()))
+    return tally.outcome()
