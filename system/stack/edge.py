@@ -33,7 +33,7 @@ def prepare(
     folder, access_log = state.path / "edge", state.logs / "edge.access.log"
     account = accounts.account_for("edge")
     folder.mkdir(mode=0o700, exist_ok=True)
-    access_log.touch(mode=0o644)
+    access_log.touch(mode=0o600)
     made = certificates.ensure(state.path / "tls")
     static = folder / "static"
     if not static.exists():

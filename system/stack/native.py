@@ -200,6 +200,7 @@ class Stack:
     def _start_everything(self, lock: int, began: float) -> None:
         state = self.state
         state.point()
+        shutil.rmtree(state.logs, ignore_errors=True)  # those of a start that failed
         state.create()
         self._abandoned.clear()
         self._ports = ports.standard() if self._standard_ports else ports.free()

@@ -154,6 +154,7 @@ def launch(
     Returns:
         the child; its pid is the program's.
     """
+    log.touch(mode=0o600)
     with pid_file.open("w") as record, log.open("ab") as output:
         return subprocess.Popen(
             ["/bin/sh", "-c", _LAUNCHER, "launcher", *command],
