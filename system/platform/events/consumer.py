@@ -44,6 +44,7 @@ AfterCommit = Callable[[], Awaitable[object]]
 PREFETCH: Final = 10
 HANDLER_TIMEOUT_S: Final = 10.0
 DRAIN_S: Final = 10.0
+DOUBTFUL_HOLDS: Final = 2
 KEPT_DAYS: Final = 8
 _FORGET_EVERY_S: Final = 3_600.0
 
@@ -145,6 +146,19 @@ class Consumer:
                 return
             _log.warning("consumer of %s starts again: %s", self._queue, reason)
             await asyncio.sleep(delay.next())
+            await self._mend()
+
+    async def _mend(self) -> None:
+        """Declare what somebody may have deleted while the connection stood (R3.8)."""
+        if not self._connection.connected:
+            return  # the connection declares everything when it is back
+        try:
+            await self._connection.declare()
+        except asyncio.CancelledError:
+            if cancelled_by_caller():
+                raise
+        except Exception as error:
+            _log.warning("the topology was not declared: %s", type(error).__name__)
 
     async def _consume(self, delay: Backoff) -> None:
         channel = await self._connection.channel(confirms=False)
@@ -211,6 +225,7 @@ class Consumer:
     ) -> str:
         delay = Backoff(0.25, 2.0)
         done = copies.attempts_done(message)
+        holds = 0
         while True:
             try:
                 with causing(event):
@@ -223,8 +238,9 @@ class Consumer:
                 error: BaseException = RuntimeError("the handler was cancelled")
             except Exception as raised:
                 error = raised
-            if not await self._database_away(error):
+            if not await self._database_away(error, holds):
                 break
+            holds += 1
             # A database that is away is no fault of the message: it is held, not retried into
             # the dead letters. Order is kept and nothing is lost.
             _log.warning("consumer of %s waits for its database", self._queue)
@@ -259,14 +275,21 @@ class Consumer:
                 )
         return True
 
-    async def _database_away(self, error: BaseException) -> bool:
+    async def _database_away(self, error: BaseException, holds: int) -> bool:
+        """Whether the database, and not the message, is why an attempt failed.
+
+        Args:
+            holds: how often this message was held already.
+        """
         if not (isinstance(error, ApiError) and error.status == 503):
             return False
         try:
             await self._db.ping()
         except (ApiError, TimeoutError):
             return True
-        return False
+        # It may have come back since. The database layer raises 503 from the trouble it had; but
+        # a statement that always times out looks the same, so the benefit of the doubt is small.
+        return error.__cause__ is not None and holds < DOUBTFUL_HOLDS
 
     async def _hold(self, channel: AbstractChannel, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):

@@ -125,7 +125,7 @@ def database_url() -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="seatrial-events-"))
     data = folder / "data"
     # PostgreSQL refuses to run as root.
-    account = ("setpriv", "--pdeathsig", "INT")
+    account: tuple[str, ...] = ("setpriv", "--pdeathsig", "INT")
     if os.geteuid() == 0:
         account += ("--reuid", "postgres", "--regid", "postgres", "--clear-groups")
         shutil.chown(folder, "postgres", "postgres")
@@ -184,7 +184,7 @@ def database_url() -> Iterator[str]:
 @pytest.fixture
 async def db(database_url: str) -> AsyncIterator[Database]:
     """The database, empty."""
-    made = Database(database_url, max_size=60)
+    made = Database(database_url, max_size=60, acquire_timeout_s=60, statement_timeout_s=60)
     await made.start()
     await made.execute("TRUNCATE outbox, inbox, effects")
     yield made

@@ -12,7 +12,7 @@ import pytest
 from aiormq.abc import AbstractChannel
 from pamqp import commands
 
-from .conftest import Broker  # type: ignore[import-not-found]
+from .conftest import Broker
 
 DLQ = Path(__file__).resolve().parents[4] / "bin" / "dlq"
 PROFILE = "profile.events.queue"
@@ -57,7 +57,7 @@ async def bury(channel: AbstractChannel, name: str, queue: str, body: bytes = b"
 
 async def contents(channel: AbstractChannel, queue: str) -> list[tuple[str | None, Any, bytes]]:
     """Take everything out of a queue: id, headers, body."""
-    found = []
+    found: list[tuple[str | None, Any, bytes]] = []
     while True:
         message = await channel.basic_get(queue, no_ack=True)
         if not isinstance(message.delivery, commands.Basic.GetOk):

@@ -18,7 +18,7 @@ from system.platform.events.connection import Connection
 from system.platform.events.envelope import Event, Malformed, new_event, now
 from system.platform.events.outbox import Relay, Row, add, windows
 
-from .conftest import Broker, eventually  # type: ignore[import-not-found]
+from .conftest import Broker, eventually
 
 ADMIN_QUEUE = "admin.events.queue"
 
@@ -131,7 +131,7 @@ async def test_an_event_carries_the_agreed_properties(
     assert properties.timestamp is not None
     assert headers["source"] == "profile-service"
     assert headers["version"] == "1.0"
-    assert headers["traceparent"].startswith("00-")
+    assert str(headers["traceparent"]).startswith("00-")
     assert delay < 0.5
 
 
