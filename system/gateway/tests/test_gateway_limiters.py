@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -158,7 +159,7 @@ async def test_keys_do_not_meet_those_of_others(redis: Redis) -> None:
     """R6.21."""
     await RedisGeneralLimiter(redis, 2, 900_000).count("10.0.0.1")
     await RedisCredentialLimiter(redis).admit("10.0.0.1")
-    keys = await redis.keys("*")
+    keys: list[Any] = await redis.keys("*")
     assert len(keys) == 2
     assert all(key.startswith(b"gateway:limit:") for key in keys)
     assert all([await redis.pttl(key) > 0 for key in keys])
