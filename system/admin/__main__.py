@@ -12,9 +12,9 @@ def main() -> None:
     settings = config.load_or_exit("admin")
     logs.configure(settings.service_name)
     # Imported late, so that a bad configuration is reported at once.
-    from system.admin.bootstrap import build
+    from system.admin.entrypoints.application import create
 
-    run(build(settings), settings)
+    run(create(settings), settings)
 
 
 if __name__ == "__main__":

@@ -963,7 +963,11 @@ def _credential_faults(name: str, url: str, given: Environ) -> Iterable[Fault]:
 
 def example() -> str:
     """Return the text of `.env.example`: every variable with its default and meaning."""
-    lines = ["# Every variable, its default and meaning. Generated: make env-files", ""]
+    lines = [
+        "# Every variable, its default and meaning.",
+        "# Generated: python -m system.platform.config example > .env.example",
+        "",
+    ]
     for variable in VARIABLES:
         default = variable.shown_default or (
             variable.default if isinstance(variable.default, str) else ""
@@ -971,12 +975,16 @@ def example() -> str:
         if variable.secret and default:
             default = ""
         lines += [f"# {variable.meaning}", f"{variable.name}={default}", ""]
-    return "\n".join(lines)
+    return "\n".join(lines).rstrip() + "\n"
 
 
 def required() -> str:
     """Return the text of `.env.required`: what production mode does not start without (R0.14)."""
-    lines = ["# Production mode refuses to start without these. Generated: make env-files", ""]
+    lines = [
+        "# Production mode refuses to start without these.",
+        "# Generated: python -m system.platform.config required > .env.required",
+        "",
+    ]
     lines += [
         f"{variable.name}="
         for variable in VARIABLES

@@ -1,42 +1,68 @@
-"""Puts the profile service together."""
+"""Puts together what the profile service stands on."""
 
 from __future__ import annotations
 
-from litestar import Litestar
+from dataclasses import dataclass
+from functools import partial
+
+from redis.asyncio import Redis
 
 from system.platform import redis_connection
 from system.platform.config import Settings
 from system.platform.database import Database
-from system.platform.events import diagnostics, topology
 from system.platform.events.connection import Connection
-from system.platform.events.consumer import Consumer
+from system.platform.events.diagnostics import ProbeStore
 from system.platform.events.outbox import Relay
-from system.platform.http.app import create_app
-from system.profile.entrypoints import EVENT_HANDLERS
+from system.platform.http.app import Hook
+from system.platform.http.health import Check
 
 
-def build(settings: Settings) -> Litestar:
-    """Make the application; nothing is opened before it starts."""
+@dataclass(frozen=True)
+class Parts:
+    """What the entrypoints of one process share.
+
+    Attributes:
+        probes: None while diagnostics are off (R3.52).
+    """
+
+    settings: Settings
+    database: Database
+    redis: Redis
+    broker: Connection
+    relay: Relay
+    probes: ProbeStore | None
+
+    @property
+    def checks(self) -> dict[str, Check]:
+        """Readiness by dependency (R1.55)."""
+        return {
+            "database": self.database.ping,
+            "redis": partial(redis_connection.ping, self.redis),
+            "rabbitmq": self.broker.health,
+        }
+
+    @property
+    def openings(self) -> tuple[Hook, ...]:
+        """What starts before the entrypoints, in order."""
+        return (self.database.start, self.broker.start, self.relay.start)
+
+    @property
+    def closings(self) -> tuple[Hook, ...]:
+        """What ends after the entrypoints, in order."""
+        return (self.relay.close, self.broker.close, self.redis.aclose, self.database.close)
+
+
+def assemble(settings: Settings) -> Parts:
+    """Make the parts; nothing is opened before they start."""
     database = Database(settings.database_url)
-    redis = redis_connection.connect(settings.redis_url)
     broker = Connection(
         settings.rabbitmq_url, name=settings.service_name, exchange=settings.rabbitmq_exchange
     )
-    probes = diagnostics.ProbeStore() if settings.diagnostics_enabled else None
-    relay = Relay(database, broker)
-    consumer = Consumer(
-        broker, topology.service_queue(settings.service), EVENT_HANDLERS, database, probes=probes
-    )
-    return create_app(
-        settings,
-        diagnostics.routes(settings.internal_service_token, probes),
-        checks={"database": database.ping, "redis": redis.ping, "rabbitmq": broker.health},
-        on_startup=[database.start, broker.start, relay.start, consumer.start],
-        on_shutdown=[
-            consumer.close,
-            relay.close,
-            broker.close,
-            redis.aclose,
-            database.close,
-        ],
+    return Parts(
+        settings=settings,
+        database=database,
+        redis=redis_connection.connect(settings.redis_url),
+        broker=broker,
+        relay=Relay(database, broker),
+        probes=ProbeStore() if settings.diagnostics_enabled else None,
     )

@@ -6,7 +6,9 @@ import base64
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from ipaddress import ip_network
+from pathlib import Path
 
 import pytest
 
@@ -319,3 +321,13 @@ def test_every_attribute_of_the_table_exists() -> None:
     assert {reader for variable in config.VARIABLES for reader in variable.readers} <= set(
         config.READERS
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [(".env.example", config.example), (".env.required", config.required)]
+)
+def test_generated_files_are_up_to_date(name: str, text: Callable[[], str]) -> None:
+    """R0.18: what lies in the project is what the table says."""
+    project = Path(__file__).resolve().parents[3]
+
+    assert (project / name).read_text(encoding="utf-8") == text()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from system.profile import service
 from system.profile.domain import UserDeleted
-from system.profile.entrypoints import EVENT_HANDLERS
+from system.profile.entrypoints.events import EVENT_HANDLERS
 
 
 class FakeProfiles:
