@@ -43,17 +43,17 @@ async def user_by_email(request: AnyRequest) -> Reply:
     return _user_answer(await _auth(request).user_by_email(wanted["email"]))
 
 
-@get("/users/{user_id:str}")
-async def user(request: AnyRequest, user_id: str) -> Reply:
+@get("/users/{id:str}")
+async def user(request: AnyRequest) -> Reply:
     """The account with an id."""
-    wanted = USER_ID.parse({"id": user_id})
+    wanted = USER_ID.parse(request.path_params)
     return _user_answer(await _auth(request).user(wanted["id"]))
 
 
 @get("/sessions/{sid:str}")
-async def session(request: AnyRequest, sid: str) -> Reply:
+async def session(request: AnyRequest) -> Reply:
     """Whether tokens of a session count at this moment (R1.38)."""
-    wanted = SESSION_ID.parse({"sid": sid})
+    wanted = SESSION_ID.parse(request.path_params)
     state = await _auth(request).session_state(wanted["sid"])
     if state is None:
         raise errors.missing("SESSION_NOT_FOUND", "Session not found")

@@ -22,7 +22,7 @@ from system.auth.adapters.passwords import Argon2Hasher
 from system.platform import redis_connection
 from system.platform.security.sessions import EPOCH_KEY, REVOKED, open_value, state_key
 
-_DEADLINE_S = 10.0
+_DEADLINE_S = 30.0
 
 
 class Server:

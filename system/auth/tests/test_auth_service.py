@@ -11,80 +11,9 @@ import pytest
 
 from system.auth.adapters.session_check import StoreSessionCheck
 from system.auth.domain import RevokeReason, UserRole, UserStatus, token_hash
-from system.auth.ports import Caller
-from system.auth.service import AuthService, SignedIn
-from system.auth.tests.fakes import Clock, FakeEmails, FakeHasher, FakeMirror, FakeStore
+from system.auth.tests.house import CALLER, PASSWORD, House
 from system.platform.http.errors import ApiError
-from system.platform.security.tokens import (
-    Claims,
-    KeyRing,
-    SigningKey,
-    TokenType,
-    issue_refresh,
-    verify,
-)
-
-CALLER = Caller("203.0.113.7", "agent")
-PASSWORD = "Correct horse 1!"
-
-
-class House:
-    """An auth service and everything it stands on."""
-
-    def __init__(self) -> None:
-        self.clock = Clock()
-        self.store = FakeStore()
-        self.hasher = FakeHasher()
-        self.mirror = FakeMirror()
-        self.emails = FakeEmails()
-        self.ring = KeyRing(
-            {
-                TokenType.ACCESS: [SigningKey("a", b"a" * 40, is_active=True)],
-                TokenType.REFRESH: [SigningKey("r", b"r" * 40, is_active=True)],
-            },
-            clock=lambda: self.clock().timestamp(),
-        )
-        self.service = AuthService(
-            store=self.store,
-            hasher=self.hasher,
-            mirror=self.mirror,
-            cache=self.emails,
-            ring=self.ring,
-            access_lifetime="15m",
-            refresh_lifetime="7d",
-            now=self.clock,
-        )
-
-    async def register(self, email: str = "c@x.test") -> SignedIn:
-        return await self.service.register(email=email, password=PASSWORD, name="C", caller=CALLER)
-
-    async def login(self, email: str = "c@x.test", password: str = PASSWORD) -> SignedIn:
-        return await self.service.login(email=email, password=password, caller=CALLER)
-
-    async def refresh(self, token: str) -> str:
-        """Refresh; give the new refresh token or the code of the refusal."""
-        try:
-            return (await self.service.refresh(token, CALLER)).refresh_token
-        except ApiError as refusal:
-            return refusal.code
-
-    def claims(self, signed: SignedIn) -> Claims:
-        return verify(signed.tokens.access_token, self.ring)
-
-    async def state(self, signed: SignedIn) -> str:
-        try:
-            await StoreSessionCheck(self.store, self.clock).ensure_open(self.claims(signed))
-        except ApiError as refusal:
-            return refusal.code
-        return "open"
-
-    def events(self) -> list[str]:
-        return [fact.type for fact in self.store.tables.facts]
-
-    def change_user(self, signed: SignedIn, **changes: object) -> None:
-        user = self.store.tables.users[signed.user.id]
-        changed = dataclasses.replace(user, version=user.version + 1, **changes)  # type: ignore[arg-type]  # any field
-        self.store.tables.users[user.id] = changed
+from system.platform.security.tokens import issue_refresh, verify
 
 
 @pytest.fixture
