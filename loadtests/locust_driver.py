@@ -92,24 +92,24 @@ class EngineDriver:
         self._tell({"stop": True})
         timeout = self._plan.timeout if self._plan else 0.0
         gevent.joinall(self._greenlets, timeout=timeout + _GRACE)
-        try:
-            process.wait(timeout=_GRACE)
-        except subprocess.TimeoutExpired:
-            _logger.error("the load engine did not end; it is killed and its samples are lost")
-            self._environment.process_exit_code = 2
         self.kill()
 
     def kill(self, **_: Any) -> None:
-        """Whatever happens: no engine outlives Locust."""
+        """Whatever happens: no engine outlives Locust, and it may write its samples if it can."""
+        process, self._process = self._process, None
+        if process is not None:
+            self._stopping = True
+            process.stdin.close()  # the engine ends by itself then
+            try:
+                process.wait(timeout=_GRACE)
+            except subprocess.TimeoutExpired:
+                _logger.error("the load engine did not end; it is killed and its samples are lost")
+                self._environment.process_exit_code = 2
+                process.kill()
+                process.wait()
+            process.stdout.close()
         gevent.killall(self._greenlets)
         self._greenlets = []
-        if self._process is not None:
-            if self._process.poll() is None:
-                self._process.kill()
-            self._process.wait()
-            self._process.stdin.close()
-            self._process.stdout.close()
-            self._process = None
         if self._folder is not None:
             self._folder.cleanup()
             self._folder = None
@@ -211,16 +211,20 @@ class EngineDriver:
             gevent.sleep(_PAUSE)
 
     def _tell(self, command: dict[str, Any]) -> None:
+        process = self._process
+        if process is None:
+            return
         try:
-            self._process.stdin.write(json.dumps(command).encode() + b"\n")
-            self._process.stdin.flush()
+            process.stdin.write(json.dumps(command).encode() + b"\n")
+            process.stdin.flush()
         except (BrokenPipeError, ValueError):
             pass  # the reader notices that the engine is gone
 
     def _read_samples(self) -> None:
         groups: list[str] = []
         methods: list[str] = []
-        for line in self._process.stdout:
+        process = self._process
+        for line in process.stdout:
             document = json.loads(line)
             if "groups" in document:
                 groups, methods = document["groups"], document["methods"]

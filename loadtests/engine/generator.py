@@ -170,7 +170,7 @@ class LoadGenerator:
         arrays = arrays_of(self.recorder, self._group_of_request)
         summary = Summary(
             groups=self.plan.groups,
-            rate=len(self.recorder.due) / seconds,
+            rate=self.recorder.count / seconds,
             seconds=seconds,
             started=self._started,
             arrivals=self.plan.schedule.arrivals.value,

@@ -9,6 +9,7 @@ times a second; a latency is null where no answer came.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from typing import Any
 
@@ -19,6 +20,7 @@ from loadtests.engine.plan import Plan
 from loadtests.engine.samples import Measurement
 
 _PAUSE = 0.1
+_PATIENCE = 10.0
 
 
 class Command(msgspec.Struct, frozen=True):
@@ -34,7 +36,7 @@ async def run_live(plan: Plan) -> Measurement:
     reader = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     # A transport, not print: a reader that dawdles must not stop the generator.
-    output, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, sys.stdout)
+    output, written = await loop.connect_write_pipe(_Written, sys.stdout)
     finished: list[int] = []
     generator = LoadGenerator(plan, finished.append)
     rates: asyncio.Queue[float | None] = asyncio.Queue()
@@ -50,7 +52,19 @@ async def run_live(plan: Plan) -> Measurement:
         await asyncio.wait((listener, reporter))
     _flush(generator, finished, output)
     output.close()
+    with contextlib.suppress(TimeoutError):  # a reader that is gone must not hold the samples up
+        await asyncio.wait_for(written.done.wait(), _PATIENCE)
     return measurement
+
+
+class _Written(asyncio.Protocol):
+    """Knows when everything has been written after the closing."""
+
+    def __init__(self) -> None:
+        self.done = asyncio.Event()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.done.set()
 
 
 async def _listen(reader: asyncio.StreamReader, rates: asyncio.Queue[float | None]) -> None:

@@ -27,6 +27,7 @@ from loadtests.engine.measure import EngineFailed, process_environment
 from loadtests.engine.throwaway_certificate import write_certificate
 
 _PREFIX = b"/bytes/"
+_START = 30.0  # seconds for the process to start
 
 
 class _NullProtocol(asyncio.Protocol):
@@ -84,7 +85,7 @@ def null_endpoint(*, plain: bool = False) -> Iterator[tuple[str, str]]:
     """A null endpoint in a process of its own: gives its origin and CA file (empty when plain).
 
     Raises:
-        EngineFailed: it did not start within 10 s.
+        EngineFailed: it did not start in time.
     """
     with tempfile.TemporaryDirectory(prefix="seatrial-null-") as folder:
         command = [sys.executable, "-m", "loadtests.engine.null_endpoint", folder]
@@ -96,8 +97,8 @@ def null_endpoint(*, plain: bool = False) -> Iterator[tuple[str, str]]:
             assert process.stdin is not None
             assert process.stdout is not None
             try:
-                if not select.select([process.stdout], [], [], 10.0)[0]:
-                    raise EngineFailed("the null endpoint did not start within 10 s")
+                if not select.select([process.stdout], [], [], _START)[0]:
+                    raise EngineFailed(f"the null endpoint did not start within {_START:g} s")
                 line = process.stdout.readline()
                 if not line:
                     raise EngineFailed("the null endpoint ended before it listened")

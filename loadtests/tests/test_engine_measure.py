@@ -30,7 +30,7 @@ ANY = (Request(method="GET", path="/", group="any"),)
 def short_plan(origin: str, ca: str = "", **changes: object) -> Plan:
     """20 requests in 0.4 s."""
     schedule = Schedule(rate=50, seconds=0.4, arrivals=Arrivals.CONSTANT)
-    values = {"schedule": schedule, "requests": ANY, "connections": 2, "timeout": 5.0, **changes}
+    values = {"schedule": schedule, "requests": ANY, "connections": 2, "timeout": 60.0, **changes}
     return Plan(origin=origin, ca=ca, **values)  # type: ignore[arg-type]  # the test's own values
 
 

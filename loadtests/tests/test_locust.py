@@ -118,12 +118,12 @@ def test_locust_and_the_engine_reach_the_same_rate_and_figures(tmp_path: Path) -
     assert rate(direct.due) == pytest.approx(RATE, rel=0.01)
     assert rate(driven.due) == pytest.approx(RATE, rel=0.02)
     assert len(driven) >= RATE * SECONDS * 0.8
-    # The stand-in takes 30 and 60 ms in both; a shared machine adds to either.
+    # And so are the medians, as far as the machine stands still in neither run.
+    noise = sum(m.summary.generator.lateness_ms["p95"] for m in (direct, driven))
     for group, least in (("create", 30.0), ("list", 60.0)):
-        for measurement in (direct, driven):
-            assert float(np.median(measurement.latency(group))) * 1e3 == pytest.approx(
-                least, abs=25.0
-            )
+        first, second = (float(np.median(m.latency(group))) * 1e3 for m in (direct, driven))
+        assert min(first, second) >= least
+        assert first == pytest.approx(second, abs=10.0 + 2 * noise)
 
 
 def test_failures_are_shown_with_their_reason(tmp_path: Path) -> None:
@@ -136,10 +136,10 @@ def test_failures_are_shown_with_their_reason(tmp_path: Path) -> None:
         done = run_locust(
             tmp_path,
             *("--plan", write_plan(server, tmp_path), "--run-time", "5s"),
-            *("--users", "5", "--spawn-rate", "100"),
+            *("--users", "5", "--spawn-rate", "100", "--csv", str(tmp_path / "table")),
         )
     assert done.returncode == 1
-    assert "status (status 500)" in done.stdout + done.stderr
+    assert "status (status 500)" in (tmp_path / "table_failures.csv").read_text()
     shown = json.loads((tmp_path / "locust.json").read_text())
     assert all(entry["num_failures"] == entry["num_requests"] > 0 for entry in shown)
 
