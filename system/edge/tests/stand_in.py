@@ -223,7 +223,7 @@ class Edge:
         return self.tls.wrap_socket(raw, server_hostname="localhost")
 
     def raw(self, request: bytes, address: str = EXEMPT) -> bytes:
-        """Everything that comes back for these bytes until the edge closes or a second passes."""
+        """Everything that comes back for these bytes until the edge closes."""
         with self.connect(address) as connection:
             connection.sendall(request)
             return received(connection)
@@ -245,7 +245,7 @@ class Edge:
         return Path(self.settings.error_log).read_text(encoding="utf-8")
 
 
-def received(connection: socket.socket, seconds: float = 1.0) -> bytes:
+def received(connection: socket.socket, seconds: float = 15.0) -> bytes:
     """What comes until the other side closes, or is silent for so long."""
     connection.settimeout(seconds)
     data = b""

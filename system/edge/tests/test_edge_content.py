@@ -293,7 +293,7 @@ def test_bodies_stream_both_ways(edge: Edge) -> None:
     with edge.client() as client, client.stream("GET", "/api/slow-body") as reply:
         started = time.monotonic()
         pieces = [(time.monotonic() - started, piece) for piece in reply.iter_raw()]
-    assert pieces[0][0] < 0.3 < pieces[-1][0]
+    assert pieces[-1][0] - pieces[0][0] > 0.2  # the upstream waits half a second in between
 
 
 def test_client_abort_reaches_the_upstream(edge: Edge) -> None:
@@ -347,9 +347,10 @@ def test_log_holds_no_token(edge: Edge, target: str, logged: str) -> None:
 
 def test_error_log_holds_no_request(edge: Edge) -> None:
     """429 and 502 leave no request line in the error log, where nginx would write the token."""
-    with edge.client("127.0.3.250") as client:
-        seen = {client.get("/ws?token=abcdef", timeout=5).status_code for _ in range(25)}
-        seen.add(client.get("/api/drop?token=abcdef").status_code)
+    ask = b"GET /ws?token=abcdef HTTP/1.1\r\nHost: localhost\r\n"
+    burst = (ask + b"\r\n") * 40 + ask + b"Connection: close\r\n\r\n"
+    answers = edge.raw(burst, "127.0.3.250")
+    seen = {int(part[:3]) for part in answers.split(b"HTTP/1.1 ")[1:] if part[:3].isdigit()}
     with edge.client() as client:
         seen.add(client.get("/api/drop?token=abcdef").status_code)
 

@@ -158,7 +158,9 @@ def test_correlation_id(edge: Edge, sent: dict[str, str], kept: str | None) -> N
 )
 def test_plain_port_redirects(edge: Edge, target: str, host: str, location: str) -> None:
     """301 to the public origin with path and query unchanged; a foreign host is not named."""
-    head = f"POST {target} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 1\r\n\r\nx"
+    head = (
+        f"POST {target} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx"
+    )
     answer = edge.raw_plain(head.encode()).decode()
 
     assert answer.startswith("HTTP/1.1 301 ")
