@@ -35,9 +35,12 @@ _log = logging.getLogger(__name__)
 ACQUIRE_TIMEOUT_S: Final = 1.0
 STATEMENT_TIMEOUT_S: Final = 1.75
 # R1.54 allows a check two seconds.
-PING_TIMEOUT_S: Final = 1.5
+PING_TIMEOUT_S: Final = 1.8
+# A connection that nobody waits for may take its time: on a busy machine the way in takes longer
+# than a request can wait.
+_WARM_UP_TIMEOUT_S: Final = 10.0
 _CLOSE_TIMEOUT_S: Final = 5.0
-_RECONNECT_EVERY_S: Final = 1.0
+_WARM_UP_EVERY_S: Final = 1.0
 
 Isolation = Literal["read_committed", "repeatable_read", "serializable"]
 
@@ -69,7 +72,7 @@ def _is_unreachable(error: BaseException) -> bool:
         return True
     if isinstance(error, asyncpg.InterfaceError):
         # Wrong use of the library is an error of ours; a closed connection is the server's.
-        return "clos" in str(error) or "terminat" in str(error)
+        return any(word in str(error) for word in ("clos", "terminat", "released"))
     return isinstance(error, _UNREACHABLE)
 
 
@@ -251,6 +254,7 @@ class Database(_Statements):
         self._acquire_timeout_s = acquire_timeout_s
         self._statement_timeout_s = statement_timeout_s
         self._pool: asyncpg.Pool | None = None
+        self._warming: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Open the pool; never fails for want of a server (R0.10).
@@ -264,28 +268,43 @@ class Database(_Statements):
             max_size=self._max_size,
             connection_class=_Connection,
             init=_prepare,
-            timeout=self._acquire_timeout_s,
+            timeout=_WARM_UP_TIMEOUT_S,
             command_timeout=self._statement_timeout_s,
         )
-        await self._warm_up()
+        if self._min_size and not await self._warm_up(self._acquire_timeout_s):
+            _log.warning("database not reachable yet; trying again")
+        self._warming = asyncio.create_task(self._keep_warm(), name="database warm-up")
 
-    async def _warm_up(self) -> None:
+    async def _keep_warm(self) -> None:
+        """See to it that after an outage a connection stands ready before somebody needs it."""
+        while True:
+            await asyncio.sleep(_WARM_UP_EVERY_S)
+            if self._opened().get_size() < self._min_size:
+                await self._warm_up(_WARM_UP_TIMEOUT_S)
+
+    async def _warm_up(self, seconds: float) -> bool:
+        """Open the connections of `min_size`; False if the server did not let us in time."""
         pool = self._opened()
         connections = []
         try:
-            async with asyncio.timeout(self._acquire_timeout_s):
+            async with asyncio.timeout(seconds):
                 for _ in range(self._min_size):
                     connections.append(await pool.acquire())
         except Exception as error:
             if not _is_unreachable(error):
                 raise
-            _log.warning("database not reachable yet (%s); trying again", type(error).__name__)
+            return False
         finally:
             for connection in connections:
                 await pool.release(connection)
+        return True
 
     async def close(self) -> None:
         """Close all connections, waiting a little for those in use."""
+        warming, self._warming = self._warming, None
+        if warming is not None:
+            warming.cancel()
+            await asyncio.gather(warming, return_exceptions=True)
         pool, self._pool = self._pool, None
         if pool is None:
             return
@@ -299,10 +318,14 @@ class Database(_Statements):
         """Ask the server for a sign of life; for readiness (R1.55).
 
         Raises:
-            ApiError: 503, there was none.
+            ApiError, TimeoutError: there was none.
         """
-        async with asyncio.timeout(PING_TIMEOUT_S):
-            await self.fetchval("SELECT 1", operation="ping", table=NO_TABLE)
+        series = _named_series("ping", NO_TABLE)
+        async with (
+            asyncio.timeout(PING_TIMEOUT_S),
+            self._acquired(PING_TIMEOUT_S) as connection,
+        ):
+            await _timed(connection, "fetchval", "SELECT 1", (), series)
 
     async def connect(self) -> Any:
         """Open a connection of its own, outside the pool, with the same types.
@@ -336,7 +359,7 @@ class Database(_Statements):
             try:
                 yield Transaction(connection)
             except BaseException:
-                if not connection.is_closed():
+                if not _is_gone(connection):
                     await _controlled(connection, block.rollback)
                 raise
             await _controlled(connection, block.commit)
@@ -359,10 +382,10 @@ class Database(_Statements):
         return self._pool
 
     @contextlib.asynccontextmanager
-    async def _acquired(self) -> AsyncIterator[PoolConnectionProxy]:
+    async def _acquired(self, seconds: float | None = None) -> AsyncIterator[PoolConnectionProxy]:
         pool = self._opened()
         try:
-            async with asyncio.timeout(self._acquire_timeout_s):
+            async with asyncio.timeout(seconds or self._acquire_timeout_s):
                 connection = await pool.acquire()
         except Exception as error:
             raise _translated(error) from error
@@ -371,6 +394,14 @@ class Database(_Statements):
         finally:
             with contextlib.suppress(*_UNREACHABLE, asyncpg.InterfaceError):
                 await pool.release(connection)
+
+
+def _is_gone(connection: PoolConnectionProxy) -> bool:
+    """Say whether the connection was lost or terminated, which also takes it out of the pool."""
+    try:
+        return bool(connection.is_closed())
+    except asyncpg.InterfaceError:
+        return True
 
 
 async def _controlled(connection: PoolConnectionProxy, act: Callable[[], Awaitable[None]]) -> None:
