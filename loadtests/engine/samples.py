@@ -294,15 +294,32 @@ def join(parts: Sequence[Measurement]) -> Measurement:
     arrays["watched"] = np.concatenate(
         [_renumbered(part.watched, part.summary.watched, watched) for part in parts]
     )
-    worst = max((part.summary.generator for part in parts), key=lambda g: g.lateness_ms["p95"])
     summary = msgspec.structs.replace(
         first,
         seconds=offset,
         watched=watched,
-        generator=worst,
+        generator=_worst_of([part.summary.generator for part in parts]),
         failures=count_failures(arrays["failure"]),
     )
     return Measurement(arrays, summary)
+
+
+def _worst_of(generators: Sequence[Generator]) -> Generator:
+    """One generator as bad as the worst of these in every respect; what is counted is summed."""
+
+    def worst(quantiles: Sequence[dict[str, float]]) -> dict[str, float]:
+        return {name: max(q[name] for q in quantiles) for name in quantiles[0]}
+
+    return Generator(
+        cpu_share=max(g.cpu_share for g in generators),
+        cpu_share_worst=max(g.cpu_share_worst for g in generators),
+        lateness_ms=worst([g.lateness_ms for g in generators]),
+        lag_ms=worst([g.lag_ms for g in generators]),
+        connections=sum(g.connections for g in generators),
+        connections_at_once=max(g.connections_at_once for g in generators),
+        resent=sum(g.resent for g in generators),
+        cpu_seconds=sum(g.cpu_seconds for g in generators),
+    )
 
 
 def _renumbered(

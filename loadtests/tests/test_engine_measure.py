@@ -283,6 +283,18 @@ def test_a_busy_or_late_generator_is_noticed_during_the_run(tmp_path: Path) -> N
     assert "31 ms late" in faults_during(late, 0.15)[0]
 
 
+def test_joined_segments_have_the_worst_generator(tmp_path: Path) -> None:
+    """A busy first and a late second segment make a busy and late whole."""
+    with stand_in() as server:
+        measurement = measure(short_plan(server.origin), tmp_path, "x")
+    calm = {"p50": 0.1, "p95": 0.2, "p99": 0.3, "max": 1.0}
+    good = with_generator(measurement, cpu_share_worst=0.1, lateness_ms=calm)
+    busy = with_generator(good, cpu_share_worst=0.95)
+    late = with_generator(good, lateness_ms={**calm, "p95": 31.0})
+    assert len(faults_during(join([busy, late, good]), 0.15)) == 2
+    assert faults_during(join([good, good]), 0.15) == ()
+
+
 def test_an_incomplete_pair_of_files_is_no_measurement(tmp_path: Path) -> None:
     """Samples without their JSON were never finished."""
     np.savez(tmp_path / "half.npz", due=np.zeros(1))
