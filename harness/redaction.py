@@ -8,8 +8,10 @@ from typing import Any
 
 REDACTED = "[REDACTED]"
 
+# The name of a field or header; a phrase with blanks is a label and names no secret.
 _SECRET_KEY = re.compile(
-    r"authorization|cookie|password|token|secret|signature|api-?key|sec-websocket-protocol",
+    r"[\w.-]*(?:authorization|cookie|password|token|secret|signature|api-?key|"
+    r"sec-websocket-protocol)[\w.-]*",
     re.IGNORECASE,
 )
 _JWT = re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*")
@@ -20,7 +22,9 @@ _PAIR = re.compile(
     re.IGNORECASE,
 )
 # Names that hold the word but not the thing, as they occur in evidence.
-_HARMLESS = frozenset({"tokens", "token_kind", "token_case", "secrets"})
+_HARMLESS = frozenset(
+    {"tokens", "secrets", "tls_extended_master_secret", "missing_extended_master_secret"}
+)
 
 
 def redact_text(text: str) -> str:
@@ -44,6 +48,6 @@ def redact(value: Any) -> Any:
 
 
 def _redact_field(key: str, item: Any) -> Any:
-    if isinstance(item, str) and item and key not in _HARMLESS and _SECRET_KEY.search(key):
+    if isinstance(item, str) and item and key not in _HARMLESS and _SECRET_KEY.fullmatch(key):
         return REDACTED
     return redact(item)

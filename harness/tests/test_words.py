@@ -117,13 +117,25 @@ def test_secrets_leave_a_document_at_any_depth() -> None:
     """Keys that name a secret lose their value, numbers and harmless keys stay."""
     document = {
         "headers": [{"Authorization": "Bearer x"}, {"set-cookie": "a=b"}],
-        "body": {"refreshToken": "abc", "count": 3, "tokens": "many", "note": JWT},
+        "body": {
+            "refreshToken": "abc",
+            "count": 3,
+            "tokens": "many",
+            "bad token": "401",
+            "note": JWT,
+        },
         "tuple": (JWT, 1, None, True),
     }
 
     assert redact(document) == {
         "headers": [{"Authorization": REDACTED}, {"set-cookie": REDACTED}],
-        "body": {"refreshToken": REDACTED, "count": 3, "tokens": "many", "note": REDACTED},
+        "body": {
+            "refreshToken": REDACTED,
+            "count": 3,
+            "tokens": "many",
+            "bad token": "401",
+            "note": REDACTED,
+        },
         "tuple": [REDACTED, 1, None, True],
     }
 

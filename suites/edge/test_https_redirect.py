@@ -29,7 +29,7 @@ PATHS = (
     "/api/auth/me",
     "/api/unknown",
     "/ws",
-    "/ws?token=x",
+    "/ws?x=1",
     "/graphql",
     "/health",
     "/health/ready",
