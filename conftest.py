@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -42,9 +41,3 @@ def pytest_seatrial_finished(config: pytest.Config, run_folder: Path) -> None:
         from reports import render
 
         render.render(run_folder)
-
-
-@pytest.fixture(scope="session")
-def project_root(pytestconfig: pytest.Config) -> Iterator[Path]:
-    """The project's root folder."""
-    yield pytestconfig.rootpath

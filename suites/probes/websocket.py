@@ -44,6 +44,7 @@ def open_socket(
         open_timeout=timeout,
         close_timeout=2,
         proxy=None,
+        legacy=True,  # one connection; the other form reconnects by itself
     )
 
 

@@ -81,9 +81,11 @@ class ProbeStore:
         if probe is None:
             probe = Probe(event.id, data["nonce"], data["seq"], self._clock())
             self._probes[event.id] = probe
+        # A replay resets the message's own count, not how often this probe was tried (R3.55).
+        done = max(attempts_done, len(probe.attempt_times))
         probe.attempt_times.append(now())
-        if data.get("failQueue") == queue and attempts_done < (data.get("failTimes") or 0):
-            raise ProbeFailed(f"attempt {attempts_done + 1} of {data['failTimes']} that fail")
+        if data.get("failQueue") == queue and done < (data.get("failTimes") or 0):
+            raise ProbeFailed(f"attempt {done + 1} of {data['failTimes']} that fail")
 
     def processed(self, event: Event) -> None:
         """Note that the effect of a probe is committed."""
