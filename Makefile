@@ -13,7 +13,7 @@ TRIAL := --profile $(PROFILE) \
 	$(if $(AREA),--area $(AREA))
 
 .DEFAULT_GOAL := help
-.PHONY: help verify test check setup clean
+.PHONY: help verify test test-all check setup clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -23,9 +23,42 @@ verify: setup ## set up, start the reference platform, judge every criterion, wr
 	@code=0; $(BIN)/pytest suites/ $(TRIAL) || code=$$?; \
 	echo "the trial's exit code: $$code"; exit $$code
 
-test: setup check ## set up, check, and run the project's own tests with coverage
+# Tests that need no server of their own and no quiet machine.
+UNIT := harness reports defects security loadtests/tests/test_engine_estimation.py \
+	loadtests/tests/test_engine_plan.py loadtests/tests/test_engine_schedule.py system/admin \
+	system/profile system/auth/tests/test_auth_domain.py system/auth/tests/test_auth_http.py \
+	system/auth/tests/test_auth_service.py system/edge/tests/test_edge_render.py \
+	system/gateway/tests/test_gateway_forwarding.py \
+	system/gateway/tests/test_gateway_frames.py system/gateway/tests/test_gateway_http.py \
+	system/gateway/tests/test_gateway_paths.py system/gateway/tests/test_gateway_rooms.py \
+	system/payments/tests/test_payments_domain.py \
+	system/payments/tests/test_payments_requests.py \
+	system/payments/tests/test_payments_service.py \
+	system/platform/events/tests/test_copies.py system/platform/events/tests/test_envelope.py \
+	system/platform/events/tests/test_topology.py system/platform/http \
+	system/platform/observability system/platform/security \
+	system/platform/tests/test_config.py system/stack/tests/test_stack_acts.py \
+	system/stack/tests/test_stack_command_line.py system/stack/tests/test_stack_ports.py \
+	system/stack/tests/test_stack_process.py system/stack/tests/test_stack_readiness.py \
+	system/stack/tests/test_stack_settings.py system/stack/tests/test_stack_state.py \
+	suites/tests/test_recorded_evidence.py
+# One real run, from command to report: platform up, criteria of six areas, report, platform down.
+SMOKE := https-redirect,event-topology,database-isolation,payment-lifecycle,websocket-auth,token-verification
+
+test: setup check ## set up, check, the tests without servers with coverage, one short real trial
 	@$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest -m "not platform" $(UNIT)
+	@$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --include='harness/*' --skip-covered --fail-under=95
+	$(BIN)/pytest suites/ --criterion $(SMOKE)
+
+test-all: setup check ## everything, on real servers and in real time: half an hour on a quiet machine
+	@$(BIN)/coverage erase
+	@# A failure counts when it is seen twice, as in the trial: machines are shared and stall.
+	$(BIN)/coverage run -m pytest || { \
+		code=$$?; [ $$code -eq 1 ] || exit $$code; \
+		echo "failures are looked at a second time:"; \
+		$(BIN)/coverage run -m pytest --last-failed --last-failed-no-failures=none; }
 	@$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --include='system/*' --skip-covered --fail-under=70
 	$(BIN)/coverage report --include='harness/*' --skip-covered --fail-under=95

@@ -296,7 +296,7 @@ class TrialSession:
             self.target,
             self.thresholds.of(criterion.id),
             profile=self.thresholds.profile,
-            prefix=f"trial-{self.run_id[-4:]}",
+            prefix=f"trial-{self.run_id[-4:]}-{criterion.id}",
             run_folder=self.folder,
             addresses=self.addresses,
             on_progress=self.say,

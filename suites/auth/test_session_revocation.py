@@ -137,8 +137,10 @@ def _one_logout(
     http = [s for s in surfaces if s in HTTP_SURFACES]
     socket = doors.socket(session) if "open websocket" in surfaces else None
     try:
-        first_knock = time.monotonic()
-        before = {surface: doors.knock(surface, session) for surface in http}
+        before = {}
+        for surface in http:
+            before[surface] = {**doors.knock(surface, session), "at": time.monotonic()}
+        asked_to_end = time.monotonic()
         end = accounts.logout(doors.edge, session)
         ended = time.monotonic()
         delays: dict[str, float | None] = dict.fromkeys(surfaces)
@@ -166,8 +168,10 @@ def _one_logout(
         if socket is not None:
             socket.close()
     return {
-        "before": before,
-        "before_seconds": round(ended - first_knock, 3),
+        "before": {
+            surface: {**seen, "seconds": round(asked_to_end - seen.pop("at"), 3)}
+            for surface, seen in before.items()
+        },
         "logout": end.status,
         "delays": {s: None if d is None else round(d, 3) for s, d in delays.items()},
         "last": last,
@@ -186,12 +190,12 @@ def check(evidence: Evidence, limits: Limits) -> Outcome:
         tally.control("logout is answered 200", seen["logout"] == 200, seen["logout"])
         for surface, answer in seen["before"].items():
             good = (403, "FORBIDDEN") if surface == "admin port" else (200, "")
-            fresh = seen["before_seconds"] <= limits["seconds"]
+            fresh = answer["seconds"] <= limits["seconds"]
             tally.control(
                 f"{surface} takes the token at most {limits['seconds']} s before",
                 (answer["status"], answer["code"]) == good and fresh,
                 f"{answer['error'] or answer['status']} {answer['code']}, "
-                f"{seen['before_seconds']} s before",
+                f"{answer['seconds']} s before",
             )
         for surface, delay in seen["delays"].items():
             worst[surface] = max(worst.get(surface, 0.0), GIVE_UP if delay is None else delay)

@@ -144,7 +144,7 @@ def _audited(
 
 def _uptimes(trial: Trial) -> dict[str, float]:
     """Seconds each service has been up: shows that nobody had to be restarted."""
-    uptimes = {}
+    uptimes: dict[str, float] = {}
     for name in ("gateway", "auth", "payments", "admin", "profile"):
         if name not in trial.target.services:
             continue

@@ -110,10 +110,9 @@ def _outage(
 def _readiness(client: httpx.Client) -> dict[str, Any]:
     """What /health/ready says: status, the flag, the checks wherever they stand, the code."""
     seen: Exchange = exchange(client, "GET", "/health/ready")
-    body = seen["json"] if isinstance(seen["json"], dict) else {}
-    data = body.get("data") if isinstance(body.get("data"), dict) else {}
-    error = body.get("error") if isinstance(body.get("error"), dict) else {}
-    details = error.get("details") if isinstance(error.get("details"), dict) else {}
+    body = _table(seen["json"])
+    data, error = _table(body.get("data")), _table(body.get("error"))
+    details = _table(error.get("details"))
     checks = data.get("checks") or details.get("checks") or {}
     return {
         "status": seen.status,
@@ -123,6 +122,10 @@ def _readiness(client: httpx.Client) -> dict[str, Any]:
         "code": error.get("code", ""),
         "checks": {name: (found or {}).get("status") for name, found in checks.items()},
     }
+
+
+def _table(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _status(client: httpx.Client, path: str) -> int:

@@ -7,11 +7,14 @@ when its caller hears of it (R1.32).
 
 from __future__ import annotations
 
+import asyncio
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from weakref import WeakValueDictionary
 
 from system.auth.domain import (
     RefreshToken,
@@ -102,6 +105,7 @@ class AuthService:
         self._access_seconds = lifetime_seconds(access_lifetime)
         self._refresh_seconds = lifetime_seconds(refresh_lifetime)
         self._now = now
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def register(self, *, email: str, password: str, name: str, caller: Caller) -> SignedIn:
         """Open an account as CUSTOMER and sign it in (R1.59, R1.65).
@@ -187,8 +191,8 @@ class AuthService:
         digest = token_hash(token)
         epoch = self._mirror.epoch
         tokens: TokenPair | None = None
-        async with self._store.transaction() as unit:
-            # The session's lock makes simultaneous uses of one family take turns.
+        async with self._turn_of(claims.session_id), self._store.transaction() as unit:
+            # This lock makes uses of one family take turns, whichever process they come to.
             user = await unit.user(claims.user_id)
             session = await unit.lock_session(claims.session_id)
             stored = await unit.refresh_token(digest)
@@ -346,6 +350,17 @@ class AuthService:
         }
         async with self._store.transaction() as unit:
             await unit.emit(Fact("user.login_failed", "user_activity", user_id, data))
+
+    @asynccontextmanager
+    async def _turn_of(self, session_id: str) -> AsyncIterator[None]:
+        """Let refreshes of one session wait here rather than each on a database connection.
+
+        A token replayed many times at once would otherwise take all connections from everybody.
+        """
+        lock = self._turns.setdefault(session_id, asyncio.Lock())
+        async with lock:
+            yield
+        # The weak dictionary forgets the lock when the last one who waits for it is gone.
 
     def _end(self, now: datetime) -> datetime:
         return now + timedelta(seconds=self._refresh_seconds)

@@ -2,8 +2,8 @@
 
 One `Upstream` stands for one service with all its instances.  `send` gives the response as soon as
 its head is there; the body follows through `Reply.chunk`.  aiohttp's client is not used here: it
-repeats PUT and DELETE on a connection that broke, which R1.52 forbids, and costs three times as
-much (docs/decisions/0004-gateway-wire.md).
+repeats PUT and DELETE on a connection that broke, which R1.52 forbids
+(docs/decisions/0004-gateway-wire.md).
 
     UpstreamTrouble
     ├── Refused     nobody listens at any instance; nothing was sent

@@ -1,7 +1,7 @@
 """Writes complete HTTP answers: heads as bytes, bodies whole, the framing of each kind of client.
 
 Heads are written here and not by aiohttp's response classes: upstream headers pass as the bytes
-they came in (repeated, in order, none added), and it is a third of the work per request.
+they came in, repeated, in order, none added.
 """
 
 from __future__ import annotations
