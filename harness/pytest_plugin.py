@@ -138,7 +138,7 @@ def pytest_collection_modifyitems(
     kept = [item for criterion in order for item in by_criterion[criterion.id]]
     config.hook.pytest_deselected(items=[item for item in mine if item not in kept])
     items[:] = others + kept
-    trial_session = TrialSession(config, order)
+    trial_session = TrialSession(config, order, known=len(criteria))
     config.stash[_SESSION] = trial_session
     _quieten(config)
 
@@ -204,10 +204,12 @@ class TrialSession:
     Args:
         config: pytest's configuration with the trial's options.
         criteria: what will be judged, in order.
+        known: how many criteria there are; fewer selected ones make a part of a trial.
     """
 
-    def __init__(self, config: pytest.Config, criteria: list[Criterion]) -> None:
+    def __init__(self, config: pytest.Config, criteria: list[Criterion], known: int) -> None:
         self.config = config
+        self.known = known
         self.criteria = criteria
         self.started = run.timestamp()
         self.entries: dict[str, run.VerdictEntry] = {}
@@ -356,7 +358,11 @@ class TrialSession:
                 ),
                 started=self.started,
                 finished=run.timestamp(),
-                environment=run.environment(self.config.rootpath),
+                environment={
+                    **run.environment(self.config.rootpath),
+                    "criteria selected": f"{len(self.criteria)} of {self.known}",
+                    "partial": len(self.criteria) < self.known,
+                },
                 exit=exit_status,
                 verdicts=self.verdicts(),
             ),

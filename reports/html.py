@@ -27,6 +27,7 @@ _HEADLINES = {
     1: ("fail", "Not ready", "At least one promise is broken."),
     8: ("unsure", "Not shown", "Nothing failed, but not everything could be told."),
 }
+_PART = ("unsure", "Part passed", "What was selected passed; the rest was not judged.")
 _INTERRUPTED = ("unsure", "Not finished", "The run ended before every criterion had its turn.")
 
 
@@ -84,6 +85,8 @@ def _unit(unit: str) -> str:
 
 def _context(result: RunResult, run_folder: Path) -> dict[str, Any]:
     kind, headline, sentence = _HEADLINES.get(result.exit, _INTERRUPTED)
+    if result.exit == 0 and result.environment.get("partial"):
+        kind, headline, sentence = _PART
     ordered = sorted(result.verdicts, key=lambda e: (e.area, e.criterion))
     troubles = [
         e

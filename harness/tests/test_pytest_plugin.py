@@ -220,6 +220,7 @@ def test_a_selection_runs_nothing_else(
     _, document, _ = trial_run(*arguments)
 
     assert set(_verdicts(document)) == chosen
+    assert document["environment"]["partial"] is (len(chosen) < 2)
 
 
 @pytest.mark.parametrize(

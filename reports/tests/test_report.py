@@ -131,6 +131,18 @@ def test_the_headline_follows_the_exit_code(folder: Path, exit_code: int, headli
     assert f"<h1>{headline}</h1>" in text
 
 
+def test_a_selection_is_never_called_ready(folder: Path) -> None:
+    """A passed part of the criteria says that the rest was not judged."""
+    import msgspec
+
+    result = msgspec.structs.replace(run.read_result(folder), exit=0, environment={"partial": True})
+
+    text = html.write(result, folder, folder / "again.html").read_text()
+
+    assert "<h1>Part passed</h1>" in text
+    assert "the rest was not judged" in text
+
+
 def test_samples_are_drawn(folder: Path) -> None:
     """Distribution and time line of whole samples, with the limit."""
     text = render.render(folder).read_text()
