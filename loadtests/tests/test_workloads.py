@@ -186,6 +186,7 @@ class Platform:
         self.payments = 0
         self.audit_asked = 0
         self.refuse: dict[str, int] = {}
+        self.time_outs = 0
 
     async def behave(self, seen: Seen, writer: asyncio.StreamWriter) -> None:
         """Answer one request."""
@@ -198,7 +199,12 @@ class Platform:
     def _answer(self, seen: Seen) -> tuple[int, object]:
         if seen.path == "/api/auth/register":
             email = json.loads(seen.body)["email"]
+            if email in self.users:
+                return 409, "taken"
             self.users[email] = f"id-{len(self.users)}"
+            if self.time_outs > 0:  # it has had its effect all the same
+                self.time_outs -= 1
+                return 504, "timed out"
             return 201, self._session(email)
         if seen.path == "/api/auth/login":
             return 200, self._session(json.loads(seen.body)["email"])
@@ -213,7 +219,7 @@ class Platform:
 
     def _session(self, email: str) -> object:
         tokens = {"accessToken": f"access-{email}", "refreshToken": "r", "expiresIn": "15m"}
-        return {"user": {"id": self.users[email]}, **tokens}
+        return {"user": {"id": self.users[email], "email": email}, **tokens}
 
 
 @contextmanager
@@ -246,6 +252,17 @@ def test_a_population_settles() -> None:
     assert population.sizes["payments-list"] > 500
     created = [json.loads(s.body) for s in server.seen if s.path == "/api/payments"]
     assert all(body["description"].startswith("Run7") for body in created if body)
+
+
+def test_populations_of_one_run_do_not_collide() -> None:
+    """Three criteria settle with the same prefix; and a time-out that had its effect is no end."""
+    with platform() as (fake, _, target):
+        first = settle(target, prefix="run", users=3, payments_each=0)
+        fake.time_outs = 1
+        second = settle(target, prefix="run", users=3, payments_each=0)
+    emails = {m.email for m in (*first.members, *second.members)}
+    assert len(emails) == 6
+    assert all(email.startswith("run-load-") for email in emails)
 
 
 def test_fresh_tokens_keep_people_and_payments() -> None:
