@@ -14,7 +14,7 @@ from system.stack.state import MARKER, StateFolder
 
 _START_SECONDS = 180.0  # a busy machine is slow, not broken; a part that ends is seen at once
 _SETTLE_SECONDS = 2.0
-_POLL_SECONDS = 0.05
+_POLL_SECONDS = 0.1
 _LOG_LINES = 25
 
 
