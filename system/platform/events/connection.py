@@ -110,6 +110,8 @@ class Connection:
     async def start(self) -> None:
         """Begin connecting; returns at once and never fails for want of a broker (R0.10)."""
         if self._task is None:
+            # Each failed attempt is one line of ours; the library would add one of its own.
+            logging.getLogger("aiormq.connection").setLevel(logging.CRITICAL)
             self._task = asyncio.create_task(self._keep(), name="broker connection")
 
     async def close(self) -> None:

@@ -225,7 +225,7 @@ class Consumer:
     ) -> str:
         delay = Backoff(0.25, 2.0)
         done = copies.attempts_done(message)
-        holds = 0
+        doubtful = 0
         while True:
             try:
                 with causing(event):
@@ -238,9 +238,15 @@ class Consumer:
                 error: BaseException = RuntimeError("the handler was cancelled")
             except Exception as raised:
                 error = raised
-            if not await self._database_away(error, holds):
+            if not (isinstance(error, ApiError) and error.status == 503):
                 break
-            holds += 1
+            if not await self._database_away():
+                # It may have come back since the attempt. The database layer raises 503 from the
+                # trouble it had; but a statement that always times out looks the same, so the
+                # benefit of the doubt is small.
+                doubtful += 1
+                if error.__cause__ is None or doubtful > DOUBTFUL_HOLDS:
+                    break
             # A database that is away is no fault of the message: it is held, not retried into
             # the dead letters. Order is kept and nothing is lost.
             _log.warning("consumer of %s waits for its database", self._queue)
@@ -275,21 +281,12 @@ class Consumer:
                 )
         return True
 
-    async def _database_away(self, error: BaseException, holds: int) -> bool:
-        """Whether the database, and not the message, is why an attempt failed.
-
-        Args:
-            holds: how often this message was held already.
-        """
-        if not (isinstance(error, ApiError) and error.status == 503):
-            return False
+    async def _database_away(self) -> bool:
         try:
             await self._db.ping()
         except (ApiError, TimeoutError):
             return True
-        # It may have come back since. The database layer raises 503 from the trouble it had; but
-        # a statement that always times out looks the same, so the benefit of the doubt is small.
-        return error.__cause__ is not None and holds < DOUBTFUL_HOLDS
+        return False
 
     async def _hold(self, channel: AbstractChannel, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):

@@ -264,19 +264,22 @@ class Relay:
         return [Row(**dict(row)) for row in found]
 
     async def _publish(self, session: Any, rows: Sequence[Row]) -> None:
+        confirmed: list[Row] = []
+        refused = ""
         for window in windows(rows):
-            confirmed, refused = await self._publish_window(window)
-            if confirmed:
-                await session.execute(
-                    _MARK, [row.seq for row in confirmed], timeout=QUERY_TIMEOUT_S
-                )
-            for row in confirmed:
-                EVENTS_PUBLISHED_TOTAL.labels(
-                    row.event_type if row.event_type in catalogue.KINDS else OTHER
-                ).inc()
-            OUTBOX_PENDING.dec(len(confirmed))
+            sent, refused = await self._publish_window(window)
+            confirmed.extend(sent)
             if refused:
-                raise _NotPublished(refused)
+                break
+        if confirmed:
+            await session.execute(_MARK, [row.seq for row in confirmed], timeout=QUERY_TIMEOUT_S)
+        for row in confirmed:
+            EVENTS_PUBLISHED_TOTAL.labels(
+                row.event_type if row.event_type in catalogue.KINDS else OTHER
+            ).inc()
+        OUTBOX_PENDING.dec(len(confirmed))
+        if refused:
+            raise _NotPublished(refused)
 
     async def _publish_window(self, window: Sequence[Row]) -> tuple[list[Row], str]:
         """Publish at once, wait for all confirms; return what was confirmed and the trouble."""

@@ -69,6 +69,11 @@ class Broker:
 
     def start(self) -> None:
         """Start the node and wait until it serves."""
+        self.launch()
+        self.wait()
+
+    def launch(self) -> None:
+        """Start the node; in the main thread, with whose end it would end (pdeathsig)."""
         with (self.node.folder / "node.log").open("ab") as log:
             self._process = subprocess.Popen(
                 ("setpriv", "--pdeathsig", "KILL", *self.node.command),
@@ -78,9 +83,16 @@ class Broker:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
+
+    def wait(self) -> None:
+        """Wait until the node serves."""
         deadline = time.monotonic() + START_TIMEOUT_S
         while not self.node.ready():
-            if self._process.poll() is not None or time.monotonic() > deadline:
+            if (
+                self._process is None
+                or self._process.poll() is not None
+                or time.monotonic() > deadline
+            ):
                 end = (self.node.folder / "node.log").read_text()[-2000:]
                 raise RuntimeError(f"the broker did not start: {end}")
             time.sleep(0.1)

@@ -240,7 +240,7 @@ async def test_closing_publishes_what_is_written(
     await eventually(lambda: _none_left(db), 20, "the relay at work")
     async with db.transaction() as tx:
         for number in range(50):
-            await add(tx, profile_event("00000000-0000-4000-8000-000000000001", number))
+            await add(tx, profile_event(f"00000000-0000-4000-8000-{number:012x}", number))
 
     await relay.close()
 
@@ -270,13 +270,14 @@ async def test_with_the_broker_away_events_wait_and_follow_in_order(
         async with db.transaction() as tx:
             await add(tx, profile_event("00000000-0000-4000-8000-000000000001", 0))
         await eventually(lambda: _none_left(db), 20, "the relay at work")
-        await asyncio.to_thread(broker.kill)
+        broker.kill()
         for number in range(1, 31):
             async with db.transaction() as tx:
                 await add(tx, profile_event("00000000-0000-4000-8000-000000000001", number))
         assert await unpublished(db) == 30
         assert not await connection.health()
-        await asyncio.to_thread(broker.start)
+        broker.launch()
+        await asyncio.to_thread(broker.wait)
         await eventually(lambda: _none_left(db), 15, "the outbox published after the return")
         assert await connection.health()
     finally:
