@@ -25,6 +25,7 @@ _WATCH_S = 1.0
 _RETRY_S = 0.2
 _PAUSE_S = 1.0
 _PLACES = 32
+_CLOSE_S = 3.0
 _UNREACHABLE = (RedisError, OSError, TimeoutError)
 
 # A reader that saw "open" a moment ago must not wipe out a revocation that came since.
@@ -56,6 +57,7 @@ class RedisMirror:
         self._settled = 0
         self._paused_until = 0.0
         self._wake = asyncio.Event()
+        self._closing = False
         self._watching: asyncio.Task[None] | None = None
 
     @property
@@ -73,10 +75,16 @@ class RedisMirror:
 
     async def close(self) -> None:
         """Stop watching; the Redis client belongs to the caller."""
-        if self._watching is not None:
-            self._watching.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._watching
+        task, self._watching = self._watching, None
+        if task is None:
+            return
+        self._closing = True
+        self._wake.set()
+        # Asked, not cancelled: the Redis client turns a cancellation that comes while it connects
+        # into an error of its own, and the watch would go on for ever.
+        _, running = await asyncio.wait({task}, timeout=_CLOSE_S)
+        for late in running:
+            late.cancel()
 
     async def opened(self, session_id: str, epoch: str | None) -> None:
         if epoch is None or time.monotonic() < self._paused_until:
@@ -113,18 +121,17 @@ class RedisMirror:
             await pipe.execute()
 
     async def _watch(self) -> None:
-        while True:
+        while not self._closing:
             with contextlib.suppress(*_UNREACHABLE):
                 if self.settled:
                     await self._look()
                 if not self.settled:
                     await self._renew()
-            self._wake.clear()
             with contextlib.suppress(TimeoutError):
-                if self.settled:
-                    await asyncio.wait_for(self._wake.wait(), _WATCH_S)
-                else:
-                    await asyncio.sleep(_RETRY_S)
+                async with asyncio.timeout(_WATCH_S if self.settled else _RETRY_S):
+                    await self._wake.wait()
+            if not self._closing:
+                self._wake.clear()
 
     async def _look(self) -> None:
         """Take over the epoch in force; notice an emptied or restarted Redis."""

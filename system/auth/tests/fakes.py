@@ -97,10 +97,17 @@ class FakeUnit:
 
 
 class FakeStore:
-    """`ports.Store` in memory; a failed transaction leaves nothing behind."""
+    """`ports.Store` in memory; a failed transaction leaves nothing behind.
+
+    Attributes:
+        tables: what is committed.
+        most_at_once: the most transactions that were wanted at the same time.
+    """
 
     def __init__(self) -> None:
         self.tables = Tables()
+        self.most_at_once = 0
+        self._wanted = 0
         self._turn = asyncio.Lock()
 
     def transaction(self) -> AbstractAsyncContextManager[Unit]:
@@ -108,6 +115,16 @@ class FakeStore:
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[Unit]:
+        self._wanted += 1
+        self.most_at_once = max(self.most_at_once, self._wanted)
+        try:
+            async with self._in_turn() as unit:
+                yield unit
+        finally:
+            self._wanted -= 1
+
+    @asynccontextmanager
+    async def _in_turn(self) -> AsyncIterator[Unit]:
         async with self._turn:
             draft = copy.deepcopy(self.tables)
             await asyncio.sleep(0)

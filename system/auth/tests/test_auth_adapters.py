@@ -170,6 +170,17 @@ async def test_epoch_of_another_instance_is_taken_over(mirror: RedisMirror, redi
     assert mirror.settled
 
 
+async def test_mirror_closes_at_any_moment(redis: Redis) -> None:
+    """Closing ends the watch, also while it is connecting (the client then eats cancellations)."""
+    for number in range(40):
+        watched = RedisMirror(redis, access_seconds=900)
+        await watched.start()
+        await asyncio.sleep(number * 0.0005)
+        async with asyncio.timeout(_DEADLINE_S):
+            await watched.close()
+        await redis.connection_pool.disconnect()
+
+
 async def test_mirror_without_redis_harms_nobody(tmp_path: Path) -> None:
     """With Redis away from the start nothing fails and nothing is claimed to be mirrored."""
     client = redis_connection.connect("redis://127.0.0.1:1")

@@ -188,6 +188,15 @@ async def test_one_of_ten_simultaneous_refreshes_wins(house: House) -> None:
     assert house.events() == ["user.created", "token.reuse_detected", "session.revoked"]
 
 
+async def test_replayed_token_takes_one_database_connection(house: House) -> None:
+    """Simultaneous uses of one token wait for each other before they reach the database."""
+    signed = await house.register()
+
+    await asyncio.gather(*(house.refresh(signed.tokens.refresh_token) for _ in range(10)))
+
+    assert house.store.most_at_once == 1
+
+
 async def test_refresh_refusals(house: House) -> None:
     """Bad, late, foreign and never stored tokens get the codes of R1.69."""
     signed = await house.register()
