@@ -18,6 +18,7 @@ from system.payments.service.people import People
 from system.payments.service.reading import PaymentReads
 from system.platform import redis_connection
 from system.platform.cache.cache import Cache
+from system.platform.cache.circuit import Circuit, GuardedRedis
 from system.platform.cache.notices import PostgresNotices
 from system.platform.config import Settings
 from system.platform.database import Database
@@ -71,7 +72,14 @@ def build(settings: Settings) -> Litestar:
     db = Database(settings.database_url)
     store = PostgresStore(db)
     redis = redis_connection.connect(settings.redis_url)
-    cache = Cache(settings.redis_url, "payments", notices=PostgresNotices(settings.database_url))
+    # Session check and cache share it: a read waits for a missing Redis once, not twice (R6.9).
+    circuit = Circuit()
+    cache = Cache(
+        settings.redis_url,
+        "payments",
+        notices=PostgresNotices(settings.database_url),
+        circuit=circuit,
+    )
     broker = Connection(
         settings.rabbitmq_url, name=settings.service_name, exchange=settings.rabbitmq_exchange
     )
@@ -81,7 +89,9 @@ def build(settings: Settings) -> Litestar:
         broker, QUEUE, event_entrypoints.handlers(cache, PostgresUnit), db, probes=probes
     )
     directory = AuthDirectory(settings.auth_service_urls, settings.internal_service_token)
-    sessions = SessionVerifier(redis, settings.auth_service_urls, settings.internal_service_token)
+    sessions = SessionVerifier(
+        GuardedRedis(redis, circuit), settings.auth_service_urls, settings.internal_service_token
+    )
     tidying = Tidying(store)
     token = settings.internal_service_token
     return create_app(

@@ -14,6 +14,7 @@ from system.stack.state import MARKER, StateFolder
 
 _START_SECONDS = 180.0  # a busy machine is slow, not broken; a part that ends is seen at once
 _SETTLE_SECONDS = 2.0
+_FREEZE_SECONDS = 5.0
 _POLL_SECONDS = 0.1
 _LOG_LINES = 25
 
@@ -41,7 +42,7 @@ def control(state: StateFolder, part: str, action: str) -> None:
     """
     if part not in PARTS:
         raise UnknownPart(f"there is no part {part!r}; the parts are {', '.join(PARTS)}")
-    state.read()  # before the lock, which would make the folder
+    state.launch_of(part)  # before the lock, which would make the folder
     with state.held(alone=False) as lock, state.part_held(part):
         ACTIONS[action](state, part, lock)
 
@@ -78,8 +79,14 @@ def restart(state: StateFolder, part: str, lock: int) -> None:
 
 
 def pause(state: StateFolder, part: str, _lock: int) -> None:
-    """Freeze a part: its connections stay, nothing answers."""
-    _signal_all(state, part, signal.SIGSTOP)
+    """Freeze a part: its connections stay, nothing answers; frozen when this returns."""
+    members = _signal_all(state, part, signal.SIGSTOP)
+    # The kernel stops a process that runs at this moment a little after the signal was sent.
+    deadline = time.monotonic() + _FREEZE_SECONDS
+    while running := [member.pid for member in members if not _is_still(member)]:
+        if time.monotonic() > deadline:
+            raise PartFailed(state, part, f"processes {running} do not stop")
+        time.sleep(0.001)
 
 
 def resume(state: StateFolder, part: str, _lock: int) -> None:
@@ -167,9 +174,16 @@ def tail(state: StateFolder, part: str, lines: int) -> str:
     return "\n".join(text.splitlines()[-lines:]) or "(empty)"
 
 
-def _signal_all(state: StateFolder, part: str, number: signal.Signals) -> None:
+def _is_still(member: process.Process) -> bool:
+    facts = process.read(member.pid)
+    return facts is None or facts.process != member or facts.state in "TtZ"
+
+
+def _signal_all(state: StateFolder, part: str, number: signal.Signals) -> list[process.Process]:
     found = state.process_of(part)
     if found is None:
         raise PartFailed(state, part, f"does not run, so it cannot be sent {number.name}")
-    for member in process.tree(found):
+    members = list(process.tree(found))
+    for member in members:
         member.signal(number)
+    return members

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import os
 import secrets
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -77,20 +76,18 @@ def template(cache: Path, scratch: Path, marker: Mapping[str, str]) -> tuple[Pat
         [folder / "postgres", "--version"], capture_output=True, text=True, check=True
     ).stdout
     digest = hashlib.sha256("\n".join((version, *_INITDB)).encode()).hexdigest()[:12]
-    kept = cache / f"postgres-{digest}"
+    kept = cache / f"postgres-{digest}-{os.getuid()}"  # readable by nobody but its maker
     if not (kept / "password").exists():
         made = _initialise(folder, scratch, environment)
-        try:
+        # Another stack may have been first; a project folder that cannot be written keeps nothing.
+        with contextlib.suppress(OSError):
             kept.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=kept.parent, prefix="postgres-") as place:
+            with tempfile.TemporaryDirectory(dir=kept.parent, prefix="new-") as place:
                 moved = Path(place) / "template"
                 _copy(made, moved, environment)
-                with contextlib.suppress(FileExistsError, OSError):  # another stack was first
-                    moved.rename(kept)
-        except OSError:
-            kept = made  # a project folder that cannot be written: make it anew each time
-        else:
-            shutil.rmtree(made)
+                moved.rename(kept)
+        if not (kept / "password").exists():
+            kept = made
     return kept / "data", (kept / "password").read_text(encoding="utf-8")
 
 

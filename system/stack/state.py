@@ -29,7 +29,7 @@ def not_there(folder: Path, name: str) -> StackNotThere:
     """The error for a stack that was never started; says how to start it."""
     option = "" if name == "default" else f" --stack {name}"
     return StackNotThere(
-        f"stack {name!r} is not there (no {folder}/stack.json); "
+        f"stack {name!r} is not there, or did not come up ({folder}); "
         f"start it with `python -m system{option} up`"
     )
 
@@ -82,10 +82,9 @@ class StateFolder:
             elif entry.name != "lock":
                 entry.unlink(missing_ok=True)
         shutil.rmtree(self.path, ignore_errors=True)
-        pointer = self.pointer
-        pointer.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # other stacks' pointers or the cache lie there
-            pointer.parent.rmdir()
+        with contextlib.suppress(OSError):  # never written, or others' pointers lie beside it
+            self.pointer.unlink()
+            self.pointer.parent.rmdir()
 
     @property
     def pointer(self) -> Path:

@@ -109,8 +109,11 @@ async def _answer(call: Call, exchange: Exchange) -> answers.Sent:
     request, reply = call.request, exchange.reply
     call.status = reply.status
     lines = response_headers(reply.headers, reply.connection)
-    if not any(line[:14].lower() == b"cache-control:" for line in lines):
-        lines.append(answers.NO_STORE)
+    given = {line[:5].lower() for line in lines}
+    if b"cache" not in given:
+        lines.append(answers.NO_STORE)  # R1.5
+    if b"date:" not in given:
+        lines.append(answers.date_line())  # RFC 9110, 6.6.1
     lines += call.lines()
     lines.append(answers.SERVER)
     if reply.complete:

@@ -343,6 +343,8 @@ async def test_responses_stream(framing: str) -> None:
         status, pairs = await client.head()
         headers = {name.lower(): value for name, value in pairs}
         assert status == 200
+        assert headers["date"].endswith("GMT")
+        assert headers["cache-control"] == "no-store"
         if framing == "sized":
             assert headers["content-length"] == "10"
             assert await client.reader.readexactly(5) == b"first"

@@ -35,6 +35,7 @@ from typing import Final, Protocol, cast
 
 from redis.exceptions import RedisError, ResponseError
 
+from system.platform.cache.circuit import Circuit
 from system.platform.cache.keys import TAG_TTL_S, Entry
 from system.platform.cache.patience import Patience
 from system.platform.cache.scripts import EPOCH_LENGTH, NO_GENERATION, Script, crowded, scripts_of
@@ -50,12 +51,10 @@ from system.platform.redis_connection import connect
 REDIS_TIMEOUT_S: Final = 0.2
 # What a store may take when the look-up before it used up the time already.
 _LEAST_TIMEOUT_S: Final = 0.04
-# R6.9: after so many failures in a row nobody waits for Redis any more.
-_FAILURES_TO_OPEN: Final = 3
 _PROBE_EVERY_S: Final = 0.25
 # More callers wait for each other: a pool that is used up is an error, not trouble with Redis.
 _CONNECTIONS: Final = 32
-_CLIENT_TIMEOUT_S: Final = 1.0
+_CLIENT_MARGIN_S: Final = 1.0
 # A value outdated while it was loaded is loaded again, but not for ever under constant writes.
 _ATTEMPTS: Final = 3
 
@@ -169,11 +168,26 @@ class Cache:
         redis_url: redis://…; nothing is opened before `start`.
         service: short name, prefix of generation and tags ("payments").
         notices: tells other instances of doubt; needed where there can be several.
+        circuit: shared with all else that asks Redis for a request; the cache probes for it.
+        timeout_s: seconds after which an answer of Redis does not come (R6.9).
     """
 
-    def __init__(self, redis_url: str, service: str, *, notices: Notices | None = None) -> None:
+    def __init__(
+        self,
+        redis_url: str,
+        service: str,
+        *,
+        notices: Notices | None = None,
+        circuit: Circuit | None = None,
+        timeout_s: float = REDIS_TIMEOUT_S,
+    ) -> None:
+        self._timeout_s = timeout_s
+        self._circuit = circuit if circuit is not None else Circuit()
+        self._circuit.on_open = self._recover
         # The client's own limit lies above `Patience`, which knows better when to give up.
-        self._redis = connect(redis_url, timeout_s=_CLIENT_TIMEOUT_S, max_connections=_CONNECTIONS)
+        self._redis = connect(
+            redis_url, timeout_s=timeout_s + _CLIENT_MARGIN_S, max_connections=_CONNECTIONS
+        )
         self._scripts = scripts_of(service)
         self._generation_key = f"{service}:generation"
         self._tag_prefix = f"{service}:tag:"
@@ -181,8 +195,6 @@ class Cache:
         self._notices: Notices = notices if notices is not None else NullNotices()
         self._flights: dict[str, asyncio.Task[_Landed]] = {}
         self._places = asyncio.Semaphore(_CONNECTIONS)
-        self._failures = 0
-        self._failed_at = 0.0
         # In doubt while the two differ; a start is a doubt, for what the last process knew is lost.
         self._doubts = 1
         self._settled = 0
@@ -191,8 +203,8 @@ class Cache:
 
     @property
     def usable(self) -> bool:
-        """Whether reads ask Redis at present: nothing doubted, and no three failures in a row."""
-        return self._doubts == self._settled and self._failures < _FAILURES_TO_OPEN
+        """Whether reads ask Redis at present: nothing doubted, and nothing failed just now."""
+        return self._doubts == self._settled and self._circuit.allows
 
     async def start(self) -> None:
         """Take up work; with Redis down it begins in doubt and recovers by itself (R0.10)."""
@@ -272,7 +284,7 @@ class Cache:
             flight = self._flights.get(entry.key)
             leads = flight is None
             if flight is None:
-                left = max(_LEAST_TIMEOUT_S, REDIS_TIMEOUT_S - (time.monotonic() - started))
+                left = max(_LEAST_TIMEOUT_S, self._timeout_s - (time.monotonic() - started))
                 flight = self._take_off(entry, load, found.generation, left)
             # Shielded: one client that goes away must not take the answer from the others.
             landed = await asyncio.shield(flight)
@@ -322,9 +334,7 @@ class Cache:
         mark = "" if once is None else self._mark_prefix + once
         # The second, short try is for a process that was held up itself: on a busy machine an
         # answer can be late though Redis was not, and doubt costs every entry.
-        for timeout_s in (REDIS_TIMEOUT_S, _LEAST_TIMEOUT_S):
-            if not self.usable:
-                break
+        for timeout_s in (self._timeout_s, _LEAST_TIMEOUT_S) if self.usable else ():
             with contextlib.suppress(_Unavailable):
                 await self._run(
                     self._scripts.remove,
@@ -345,7 +355,7 @@ class Cache:
                 [entry.key, self._generation_key],
                 [_fresh_epoch()],
                 ("get", entry.cache_type),
-                REDIS_TIMEOUT_S,
+                self._timeout_s,
             ),
         )
         assert generation is not None, "the script makes a generation where there is none"
@@ -381,7 +391,7 @@ class Cache:
         timeout_s: float,
     ) -> object:
         """Run a script; a failure becomes `_Unavailable`, and doubt where it may hide a loss."""
-        started = time.perf_counter()
+        started = self._circuit.clock()
         try:
             async with Patience(timeout_s), self._places:
                 result: object = await cast(
@@ -395,16 +405,13 @@ class Cache:
             self.doubt()
             raise _Unavailable from error
         except (RedisError, OSError, TimeoutError) as error:
-            # Failures side by side are one: a process held up for a moment sees many at once.
-            if started >= self._failed_at:
-                self._failures += 1
-                self._failed_at = time.perf_counter()
-                if self._failures >= _FAILURES_TO_OPEN:
-                    self._recover()
+            self._circuit.failed(started)
             raise _Unavailable from error
         finally:
-            CACHE_OPERATIONS_DURATION_SECONDS.labels(*labels).observe(time.perf_counter() - started)
-        self._failures = 0
+            CACHE_OPERATIONS_DURATION_SECONDS.labels(*labels).observe(
+                self._circuit.clock() - started
+            )
+        self._circuit.succeeded()
         return result
 
     def _recover(self) -> None:
@@ -425,14 +432,14 @@ class Cache:
         if not self._notices.listening:
             return False
         try:
-            async with Patience(REDIS_TIMEOUT_S):
+            async with Patience(self._timeout_s):
                 if doubts == self._settled:
                     await cast("Awaitable[object]", self._redis.ping())
                 else:
                     await self._renew()
         except (RedisError, OSError, TimeoutError):
             return False
-        self._failures = 0
+        self._circuit.succeeded()
         self._settled = doubts
         return self.usable
 

@@ -20,6 +20,7 @@ class Patience:
 
     Args:
         limit_s: seconds to wait.
+        grace_s: seconds more, once, if the loop was late.
 
     Raises:
         TimeoutError: on leaving, if the limit passed.
@@ -28,6 +29,7 @@ class Patience:
     __slots__ = (
         "_cancelling",
         "_expired",
+        "_grace_s",
         "_graced",
         "_limit_s",
         "_loop",
@@ -36,8 +38,9 @@ class Patience:
         "_when",
     )
 
-    def __init__(self, limit_s: float) -> None:
+    def __init__(self, limit_s: float, grace_s: float = _GRACE_S) -> None:
         self._limit_s = limit_s
+        self._grace_s = grace_s
         self._expired = False
         self._graced = False
 
@@ -70,7 +73,7 @@ class Patience:
     def _on_due(self) -> None:
         if not self._graced and self._loop.time() - self._when > _HELD_UP_S:
             self._graced = True
-            self._set(_GRACE_S)
+            self._set(self._grace_s)
         else:
             self._expired = True
             self._task.cancel()

@@ -24,8 +24,11 @@ from system.platform.cache.cache import (
     NullNotices,
     Outcome,
 )
+from system.platform.cache.circuit import PAUSE_S
 from system.platform.redis_connection import connect
 
+# Where time is not the subject, a busy machine must not look like a Redis that is away.
+PATIENT_S = 2.0
 ENTRY = keys.Entry("payments:list:u1:abc", 60, "payment_list", ("user:u1",))
 
 
@@ -77,19 +80,20 @@ class Neighbours(NullNotices):
 
 
 @asynccontextmanager
-async def caches(server: Server, number: int = 1) -> AsyncIterator[list[Cache]]:
+async def caches(
+    server: Server, number: int = 1, timeout_s: float = PATIENT_S
+) -> AsyncIterator[list[Cache]]:
     """Open instances of one service."""
     notices = Neighbours()
     async with AsyncExitStack() as stack:
         instances = []
         for _ in range(number):
-            instance = Cache(server.url, "payments", notices=notices)
+            instance = Cache(server.url, "payments", notices=notices, timeout_s=timeout_s)
             await instance.start()
             stack.push_async_callback(instance.close)
             instances.append(instance)
-        for instance in instances:
-            # Each start renews the epoch; none of them is in doubt afterwards.
-            assert instance.usable
+        # Each start renews the epoch; none of them is in doubt afterwards.
+        await until(lambda: all(instance.usable for instance in instances))
         yield instances
 
 
@@ -101,7 +105,7 @@ async def cache(redis_server: Server) -> AsyncIterator[Cache]:
 
 @pytest.fixture
 async def redis(redis_server: Server) -> AsyncIterator[Redis]:
-    client = connect(redis_server.url)
+    client = connect(redis_server.url, timeout_s=PATIENT_S)
     yield client
     await client.aclose()
 
@@ -185,7 +189,7 @@ async def test_tags_of_services_are_apart(redis_server: Server) -> None:
     """Tags of one service do not touch another's entries (R6.20)."""
     database = Database()
     async with caches(redis_server) as (payments,):
-        auth = Cache(redis_server.url, "auth")
+        auth = Cache(redis_server.url, "auth", timeout_s=PATIENT_S)
         await auth.start()
         await payments.read(ENTRY, database.load)
 
@@ -345,27 +349,34 @@ async def test_hits_and_misses_are_those_answered(cache: Cache) -> None:
     assert counted("cache_misses_total") - misses == 1
 
 
+def asked() -> float:
+    name = "cache_operations_duration_seconds_count"
+    labels = {"operation": "get", "cache_type": "payment_list"}
+    return REGISTRY.get_sample_value(name, labels) or 0.0
+
+
 @pytest.mark.parametrize("how", ["kill", "pause"])
-async def test_redis_down_costs_speed_not_correctness(
-    redis_server: Server, cache: Cache, how: str
-) -> None:
+async def test_redis_down_costs_speed_not_correctness(redis_server: Server, how: str) -> None:
     """Refusing or hanging Redis: BYPASS, ≤ 250 ms late, after three failures not late (R6.9)."""
     database = Database()
-    await cache.read(ENTRY, database.load)
-    database.value = 5
-    getattr(redis_server, how)()
+    async with caches(redis_server, timeout_s=REDIS_TIMEOUT_S) as (cache,):
+        database.value = 5
+        before = asked()
+        getattr(redis_server, how)()
 
-    waits = []
-    for _ in range(6):
-        started = time.monotonic()
-        answer = await cache.read(ENTRY, database.load)
-        waits.append(time.monotonic() - started)
-        assert shape(answer) == (b"5", "BYPASS")
+        waits = []
+        for _ in range(6):
+            started = time.monotonic()
+            answer = await cache.read(ENTRY, database.load)
+            waits.append(time.monotonic() - started)
+            assert shape(answer) == (b"5", "BYPASS")
+            # Longer than the pause after one failure: each of these asks again.
+            await asyncio.sleep(PAUSE_S)
 
+    assert asked() - before == 3
     # The least of several like waits, and some more time: a busy machine holds up the test itself.
     assert min(waits[:3]) < REDIS_TIMEOUT_S + 0.3
     assert min(waits[3:]) < 0.02
-    assert max(waits[3:]) < REDIS_TIMEOUT_S
 
 
 @pytest.mark.parametrize("how", [("kill", "start"), ("pause", "resume")])
@@ -443,7 +454,7 @@ async def test_starts_without_redis_and_recovers(redis_server: Server) -> None:
     """A process that starts while Redis is down serves, and caches once Redis is there (R0.10)."""
     redis_server.kill()
     database = Database()
-    cache = Cache(redis_server.url, "payments")
+    cache = Cache(redis_server.url, "payments", timeout_s=PATIENT_S)
     await cache.start()
 
     assert (await cache.read(ENTRY, database.load)).outcome is Outcome.BYPASS
@@ -540,7 +551,7 @@ async def test_a_doubtful_database_line_keeps_the_cache_off(redis_server: Server
     """Who cannot hear the other instances does not trust Redis (R6.9)."""
     notices = Neighbours()
     notices.listening = False
-    cache = Cache(redis_server.url, "payments", notices=notices)
+    cache = Cache(redis_server.url, "payments", notices=notices, timeout_s=PATIENT_S)
     await cache.start()
     database = Database()
 

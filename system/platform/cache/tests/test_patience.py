@@ -28,11 +28,16 @@ async def test_leaves_a_quick_answer_alone() -> None:
 async def test_own_standstill_is_not_counted() -> None:
     """What arrived while the process stood still is taken."""
     loop = asyncio.get_running_loop()
-    answer = loop.create_future()
-    loop.call_later(0.01, time.sleep, 0.15)
-    loop.call_later(0.02, loop.call_later, 0.01, answer.set_result, "here")
+    answer: asyncio.Future[str] = loop.create_future()
 
-    async with Patience(0.05):
+    def stand_still() -> None:
+        time.sleep(0.2)
+        # Not at once: the timer is to find the answer still missing.
+        loop.call_later(0.005, answer.set_result, "here")
+
+    loop.call_later(0.01, stand_still)
+
+    async with Patience(0.05, grace_s=5.0):
         assert await answer == "here"
 
 
