@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 REMOTES: Final = ("auth", "payments", "admin", "profile")
-_SOURCE: Final = Path(__file__).with_name("page")
+_SOURCE: Final = Path(__file__).with_name("front_page")
 _COMPRESSIBLE: Final = frozenset({".html", ".css", ".js", ".mjs", ".json", ".webmanifest", ".svg"})
 _LEAST_COMPRESSED: Final = 1024  # R5.27, bytes
 _HASH_DIGITS: Final = 16
