@@ -56,6 +56,12 @@ async def make(request: Request[Any, Any, Any]) -> Reply:
     return created(await json_body(request), {"Idempotency-Replayed": "true"})
 
 
+@post("/exact")
+async def make_exact(request: Request[Any, Any, Any]) -> Reply:
+    body = await json_body(request, exact=("a",))
+    return created({name: [type(value).__name__, str(value)] for name, value in body.items()})
+
+
 @post("/refused")
 async def refuse() -> Reply:
     raise errors.unauthorized()
@@ -184,7 +190,7 @@ def call() -> Client:
     )
     app = create_app(
         settings,
-        [show, context, make, refuse, remove, boom, down],
+        [show, context, make, make_exact, refuse, remove, boom, down],
         checks={"database": up},
         public_prefixes={"/things": "/api/things"},
     )
@@ -380,6 +386,25 @@ async def test_json_bodies(call: Client, media_type: str, body: bytes, expected:
         assert (answer.status, answer.json["error"]["code"]) == (400, expected)
     else:
         assert (answer.status, answer.json["data"]) == (201, expected)
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("0.29999999999999999", ["Decimal", "0.29999999999999999"]),
+        ("1e2", ["Decimal", "1E+2"]),
+        ("7", ["int", "7"]),
+        ('"0.1"', ["str", "0.1"]),
+        ("null", ["NoneType", "None"]),
+    ],
+)
+async def test_exact_numbers(call: Client, written: str, expected: list[str]) -> None:
+    """R1.102: a number is read as it was written, which a float would have rounded."""
+    body = f'{{"a": {written}, "b": 0.29999999999999999}}'.encode()
+
+    answer = await call("POST", "/exact", body=body, headers={"Content-Type": "application/json"})
+
+    assert answer.json["data"] == {"a": expected, "b": ["float", "0.3"]}
 
 
 @pytest.mark.parametrize("sized", [True, False])
