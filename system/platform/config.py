@@ -101,7 +101,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         bind_address: where the process listens (R0.7).
         port: the process's own *_PORT.
         database_url: the service's own *_DATABASE_URL, with its own role (R0.19).
-        migration_database_url: the service's *_MIGRATION_DATABASE_URL, with the owner role.
+        auth_migration_database_url …: the *_MIGRATION_DATABASE_URL, with the owner role; a service
+            has its own only, the migration tool all four.
         legacy_database_url: DATABASE_URL, which only the migration tool reads.
     """
 
@@ -112,7 +113,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     bind_address: str = "127.0.0.1"
     port: int = 0
     database_url: str = ""
-    migration_database_url: str = ""
+    auth_migration_database_url: str = ""
+    payments_migration_database_url: str = ""
+    admin_migration_database_url: str = ""
+    profile_migration_database_url: str = ""
     legacy_database_url: str = ""
 
     node_env: str = "development"
@@ -161,6 +165,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     nx_ws_url: str = ""
     nx_https_mode: str | None = None
     nx_sentry_dsn: str | None = None
+
+    def owner_url(self, service: str) -> str:
+        """The *_MIGRATION_DATABASE_URL of a service; empty when it is not set or not ours."""
+        return str(getattr(self, f"{service}_migration_database_url"))
 
     def __repr__(self) -> str:
         # The generated one would print secrets into the first traceback that holds it.
@@ -395,11 +403,11 @@ def _databases() -> list[Variable]:
         *(
             Variable(
                 f"{service.upper()}_MIGRATION_DATABASE_URL",
-                "migration_database_url",
+                f"{service}_migration_database_url",
                 None,
-                _only(service),
+                _only(service, "migration"),
                 _database,
-                f"{service}_db with its owner role, for schema migrations only.",
+                f"{service}_db with its owner role, for schema and data migration only.",
             )
             for service in SERVICES
         ),

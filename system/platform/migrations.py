@@ -100,14 +100,15 @@ def main(arguments: list[str]) -> int:
         return 2
     for service in arguments:
         settings = config.load_or_exit(service)
-        if not settings.migration_database_url:
+        owner_url = settings.owner_url(service)
+        if not owner_url:
             sys.stderr.write(
                 f"{service.upper()}_MIGRATION_DATABASE_URL is not set; "
                 "expected the database's URL with its owner role\n"
             )
             return 1
         role = urlsplit(settings.database_url).username or f"{service}_service"
-        revision = upgrade(settings.migration_database_url, _SYSTEM / service / "migrations", role)
+        revision = upgrade(owner_url, _SYSTEM / service / "migrations", role)
         sys.stdout.write(f"{service}_db is at {revision}\n")
     return 0
 
