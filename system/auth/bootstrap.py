@@ -10,7 +10,10 @@ from system.auth.adapters.postgres import PostgresStore
 from system.auth.adapters.session_check import StoreSessionCheck
 from system.auth.adapters.user_cache import RedisUserCache
 from system.auth.entrypoints import events, http, internal
-from system.auth.service import AuthService
+from system.auth.service.accounts import AccountCommands
+from system.auth.service.reading import AccountReads
+from system.auth.service.signing_in import SigningIn
+from system.auth.service.tokens import TokenDesk
 from system.platform import redis_connection
 from system.platform.cache.cache import Cache
 from system.platform.cache.notices import PostgresNotices
@@ -43,15 +46,9 @@ def create(settings: Settings) -> Litestar:
     )
     store = PostgresStore(database)
     ring = KeyRing.from_settings(settings, refresh=True)
-    service = AuthService(
-        store=store,
-        hasher=hasher,
-        mirror=mirror,
-        cache=RedisUserCache(cache),
-        ring=ring,
-        access_lifetime=settings.jwt_expires_in,
-        refresh_lifetime=settings.jwt_refresh_expires_in,
-    )
+    user_cache = RedisUserCache(cache)
+    desk = TokenDesk(ring, settings.jwt_expires_in, settings.jwt_refresh_expires_in)
+    signing_in = SigningIn(store=store, hasher=hasher, mirror=mirror, cache=user_cache, desk=desk)
     probes = diagnostics.ProbeStore() if settings.diagnostics_enabled else None
     consumer = Consumer(
         broker,
@@ -91,7 +88,9 @@ def create(settings: Settings) -> Litestar:
             close_clients,
         ],
         state={
-            "auth": service,
+            "signing_in": signing_in,
+            "reads": AccountReads(store, mirror, user_cache),
+            "accounts": AccountCommands(store, hasher, mirror, user_cache),
             "authenticator": Authenticator(ring, StoreSessionCheck(store)),
             "cache": cache,
             "ring": ring,

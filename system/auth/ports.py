@@ -90,6 +90,25 @@ class Unit(Protocol):
     async def lock_user(self, user_id: str) -> User | None:
         """Read an account as the only one who holds it, before several of its sessions change."""
 
+    async def hold_admin_roll(self) -> None:
+        """Let no one else change roles, statuses or delete accounts until the transaction ends.
+
+        Taken before any other lock.
+        """
+
+    async def has_other_active_admin(self, user_id: str) -> bool:
+        """Whether an active administrator besides this account exists; the roll is held."""
+
+    async def change_user(self, user: User) -> User | None:
+        """Store name, e-mail, role and status of a locked account, and raise its version.
+
+        Returns:
+            The account as it is now; None if its e-mail belongs to another account.
+        """
+
+    async def delete_user(self, user_id: str) -> None:
+        """Remove an account and all that hangs on it."""
+
     async def emit(self, fact: Fact) -> None:
         """Write an event to the outbox, to be published after the commit (R3.16)."""
 

@@ -7,6 +7,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 from typing import Any
 
+import asyncpg
+
 from system.auth.domain import (
     RefreshToken,
     RevokeReason,
@@ -21,6 +23,8 @@ from system.platform.events import outbox
 from system.platform.events.envelope import new_event
 
 SOURCE = "auth-service"
+# Any number: advisory locks are per database, and the outbox takes another.
+_ADMIN_ROLL = 0x61646D696E73
 
 _USER = """u.id, u.email, u.name, u.role, u.status, u.email_verified, u.version,
            u.created_at, u.updated_at"""
@@ -202,6 +206,46 @@ class PostgresUnit:
             table="users",
         )
         return _user(row)
+
+    async def hold_admin_roll(self) -> None:
+        await self._tx.execute(
+            "SELECT pg_advisory_xact_lock($1)", _ADMIN_ROLL, operation="select", table="users"
+        )
+
+    async def has_other_active_admin(self, user_id: str) -> bool:
+        return bool(
+            await self._tx.fetchval(
+                """SELECT EXISTS (SELECT 1 FROM users
+                                  WHERE role = 'ADMIN' AND status = 'active' AND id <> $1)""",
+                user_id,
+                operation="select",
+                table="users",
+            )
+        )
+
+    async def change_user(self, user: User) -> User | None:
+        try:
+            async with self._tx.savepoint():
+                row = await self._tx.fetchrow(
+                    f"""UPDATE users u SET email = $2, name = $3, role = $4, status = $5,
+                                           version = u.version + 1
+                        WHERE u.id = $1 RETURNING {_USER}""",
+                    user.id,
+                    user.email,
+                    user.name,
+                    user.role,
+                    user.status,
+                    operation="update",
+                    table="users",
+                )
+        except asyncpg.UniqueViolationError:
+            return None
+        return _user(row)
+
+    async def delete_user(self, user_id: str) -> None:
+        await self._tx.execute(
+            "DELETE FROM users WHERE id = $1", user_id, operation="delete", table="users"
+        )
 
     async def emit(self, fact: Fact) -> None:
         event = new_event(

@@ -11,7 +11,8 @@ import msgspec
 from system.auth.adapters.passwords import Argon2Hasher
 from system.auth.adapters.postgres import SOURCE
 from system.auth.domain import User, UserRole, UserStatus
-from system.auth.service import user_created, utc_now
+from system.auth.service.facts import user_created
+from system.auth.service.moments import utc_now
 from system.platform.config import Settings
 from system.platform.events import outbox
 from system.platform.events.envelope import new_event

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from system.auth.domain import UserStatus
 from system.auth.ports import Store
-from system.auth.service import utc_now
+from system.auth.service.moments import utc_now
 from system.platform.http import errors
 from system.platform.security.tokens import Claims
 

@@ -9,7 +9,8 @@ from litestar import Request, get, post
 
 from system.auth.domain import User
 from system.auth.ports import Caller
-from system.auth.service import AuthService, SignedIn
+from system.auth.service.reading import AccountReads
+from system.auth.service.signing_in import SignedIn, SigningIn
 from system.platform.cache import keys
 from system.platform.cache.cache import Cache, Loaded
 from system.platform.http import errors
@@ -42,7 +43,7 @@ async def register(request: AnyRequest) -> Reply:
     """R1.59."""
     given = REGISTRATION.parse(await json_body(request))
     try:
-        signed_in = await _auth(request).register(
+        signed_in = await _signing_in(request).register(
             email=given["email"],
             password=given["password"],
             name=given["name"],
@@ -60,7 +61,7 @@ async def login(request: AnyRequest) -> Reply:
     """R1.60."""
     given = LOGIN.parse(await json_body(request))
     try:
-        signed_in = await _auth(request).login(
+        signed_in = await _signing_in(request).login(
             email=given["email"], password=given["password"], caller=_caller()
         )
     except errors.ApiError:
@@ -76,7 +77,7 @@ async def refresh(request: AnyRequest) -> Reply:
     token = REFRESH.parse(await json_body(request)).get("refreshToken")
     if token is None:
         raise errors.unauthorized()
-    pair = await _auth(request).refresh(token, _caller())
+    pair = await _signing_in(request).refresh(token, _caller())
     return success(
         {
             "accessToken": pair.access_token,
@@ -92,7 +93,7 @@ async def me(request: AnyRequest) -> Reply:
     principal = await authenticated(request)
 
     async def load() -> Loaded:
-        user = await _auth(request).user(principal.user_id)
+        user = await cast("AccountReads", request.app.state.reads).user(principal.user_id)
         if user is None:
             raise errors.token_revoked()
         return Loaded(msgspec.json.encode(user_json(user)))
@@ -107,7 +108,7 @@ async def logout(request: AnyRequest) -> Reply:
     """R1.63."""
     principal = await authenticated(request)
     given = LOGOUT.parse(await json_body(request))
-    await _auth(request).logout(
+    await _signing_in(request).logout(
         claims=principal.claims,
         refresh_token=given.get("refreshToken"),
         everywhere=given["logoutAll"],
@@ -141,8 +142,8 @@ def _session_answer(signed_in: SignedIn) -> dict[str, Any]:
     }
 
 
-def _auth(request: AnyRequest) -> AuthService:
-    return cast("AuthService", request.app.state.auth)
+def _signing_in(request: AnyRequest) -> SigningIn:
+    return cast("SigningIn", request.app.state.signing_in)
 
 
 def _caller() -> Caller:

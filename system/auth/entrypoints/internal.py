@@ -8,7 +8,9 @@ from typing import Any, cast
 from litestar import Request, Router, get
 
 from system.auth.domain import User
-from system.auth.service import AuthService
+from system.auth.entrypoints import internal_commands
+from system.auth.entrypoints.internal_user import internal_user
+from system.auth.service.reading import AccountReads
 from system.platform.http import errors
 from system.platform.http.app import Reply, query, success
 from system.platform.http.validation import Email, Integer, Schema, Uuid
@@ -32,7 +34,7 @@ SESSION_ID = Schema({"sid": Uuid()})
 async def users(request: AnyRequest) -> Reply:
     """All accounts, a page at a time: the next one begins `after` the last id of this one."""
     page = USER_PAGE.parse(query(request))
-    found = await _auth(request).users(after=page.get("after", _BEGINNING), limit=page["limit"])
+    found = await _reads(request).users(after=page.get("after", _BEGINNING), limit=page["limit"])
     return success([internal_user(user) for user in found])
 
 
@@ -40,21 +42,21 @@ async def users(request: AnyRequest) -> Reply:
 async def user_by_email(request: AnyRequest) -> Reply:
     """The account with an e-mail address."""
     wanted = BY_EMAIL.parse(query(request))
-    return _user_answer(await _auth(request).user_by_email(wanted["email"]))
+    return _user_answer(await _reads(request).user_by_email(wanted["email"]))
 
 
 @get("/users/{id:str}")
 async def user(request: AnyRequest) -> Reply:
     """The account with an id."""
     wanted = USER_ID.parse(request.path_params)
-    return _user_answer(await _auth(request).user(wanted["id"]))
+    return _user_answer(await _reads(request).user(wanted["id"]))
 
 
 @get("/sessions/{sid:str}")
 async def session(request: AnyRequest) -> Reply:
     """Whether tokens of a session count at this moment (R1.38)."""
     wanted = SESSION_ID.parse(request.path_params)
-    state = await _auth(request).session_state(wanted["sid"])
+    state = await _reads(request).session_state(wanted["sid"])
     if state is None:
         raise errors.missing("SESSION_NOT_FOUND", "Session not found")
     found, is_open = state
@@ -79,24 +81,16 @@ def routes(internal_token: str) -> Router:
     """Return the internal routes behind their guard (R1.153)."""
     return Router(
         "/internal",
-        route_handlers=[users, user_by_email, user, session, verification_keys],
+        route_handlers=[
+            users,
+            user_by_email,
+            user,
+            session,
+            verification_keys,
+            *internal_commands.COMMANDS,
+        ],
         guards=[internal_only(internal_token)],
     )
-
-
-def internal_user(account: User) -> dict[str, Any]:
-    """An account as other services keep it (R2.21)."""
-    return {
-        "id": account.id,
-        "email": account.email,
-        "name": account.name,
-        "role": str(account.role),
-        "status": str(account.status),
-        "emailVerified": account.email_verified,
-        "version": account.version,
-        "createdAt": timestamp(account.created_at),
-        "updatedAt": timestamp(account.updated_at),
-    }
 
 
 def _user_answer(account: User | None) -> Reply:
@@ -120,5 +114,5 @@ def _keys(keys: Sequence[SigningKey]) -> list[dict[str, Any]]:
     ]
 
 
-def _auth(request: AnyRequest) -> AuthService:
-    return cast("AuthService", request.app.state.auth)
+def _reads(request: AnyRequest) -> AccountReads:
+    return cast("AccountReads", request.app.state.reads)

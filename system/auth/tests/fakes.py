@@ -9,7 +9,14 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from system.auth.domain import RefreshToken, RevokeReason, Session, User
+from system.auth.domain import (
+    RefreshToken,
+    RevokeReason,
+    Session,
+    User,
+    UserRole,
+    UserStatus,
+)
 from system.auth.ports import Fact, Store, Unit
 from system.platform.events import catalogue
 
@@ -88,6 +95,33 @@ class FakeUnit:
 
     async def lock_user(self, user_id: str) -> User | None:
         return self.tables.users.get(user_id)
+
+    async def hold_admin_roll(self) -> None:
+        pass  # transactions come one after another here
+
+    async def has_other_active_admin(self, user_id: str) -> bool:
+        return any(
+            user.role is UserRole.ADMIN and user.status is UserStatus.ACTIVE and user.id != user_id
+            for user in self.tables.users.values()
+        )
+
+    async def change_user(self, user: User) -> User | None:
+        others = (known for known in self.tables.users.values() if known.id != user.id)
+        if any(other.email == user.email for other in others):
+            return None
+        changed = replace(user, version=user.version + 1)
+        self.tables.users[user.id] = changed
+        return changed
+
+    async def delete_user(self, user_id: str) -> None:
+        tables = self.tables
+        del tables.users[user_id], tables.hashes[user_id]
+        tables.sessions = {
+            id: session for id, session in tables.sessions.items() if session.user_id != user_id
+        }
+        tables.tokens = {
+            key: token for key, token in tables.tokens.items() if token.user_id != user_id
+        }
 
     async def emit(self, fact: Fact) -> None:
         kind = catalogue.KINDS[fact.type]

@@ -6,7 +6,10 @@ import dataclasses
 
 from system.auth.adapters.session_check import StoreSessionCheck
 from system.auth.ports import Caller
-from system.auth.service import AuthService, SignedIn
+from system.auth.service.accounts import AccountCommands
+from system.auth.service.reading import AccountReads
+from system.auth.service.signing_in import SignedIn, SigningIn
+from system.auth.service.tokens import TokenDesk
 from system.auth.tests.fakes import Clock, FakeEmails, FakeHasher, FakeMirror, FakeStore
 from system.platform.http.errors import ApiError
 from system.platform.security.tokens import (
@@ -37,15 +40,18 @@ class House:
             },
             clock=lambda: self.clock().timestamp(),
         )
-        self.service = AuthService(
+        self.desk = TokenDesk(self.ring, "15m", "7d")
+        self.service = SigningIn(
             store=self.store,
             hasher=self.hasher,
             mirror=self.mirror,
             cache=self.emails,
-            ring=self.ring,
-            access_lifetime="15m",
-            refresh_lifetime="7d",
+            desk=self.desk,
             now=self.clock,
+        )
+        self.reads = AccountReads(self.store, self.mirror, self.emails, self.clock)
+        self.accounts = AccountCommands(
+            self.store, self.hasher, self.mirror, self.emails, self.clock
         )
 
     async def register(self, email: str = "c@x.test") -> SignedIn:

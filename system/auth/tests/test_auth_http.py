@@ -47,7 +47,9 @@ class Front:
             [*http.ROUTES, internal.routes(INTERNAL["X-Internal-Token"])],
             checks={"database": up},
             state={
-                "auth": house.service,
+                "signing_in": house.service,
+                "reads": house.reads,
+                "accounts": house.accounts,
                 "authenticator": Authenticator(
                     house.ring, StoreSessionCheck(house.store, house.clock)
                 ),

@@ -297,17 +297,17 @@ async def test_session_state_for_verifiers(house: House) -> None:
     claims = house.claims(signed)
     house.mirror.states.clear()
 
-    told = await house.service.session_state(claims.session_id)
+    told = await house.reads.session_state(claims.session_id)
     assert told is not None
     assert told[1] is True
     assert house.mirror.states == {claims.session_id: "open e1"}
     await house.service.logout(claims=claims, refresh_token=None, everywhere=False, caller=CALLER)
     house.mirror.states.clear()
-    told = await house.service.session_state(claims.session_id)
+    told = await house.reads.session_state(claims.session_id)
     assert told is not None
     assert told[1] is False
     assert house.mirror.states == {claims.session_id: "revoked"}
-    assert await house.service.session_state(str(uuid.uuid4())) is None
+    assert await house.reads.session_state(str(uuid.uuid4())) is None
 
 
 async def test_access_token_of_another_user_s_session_is_revoked(house: House) -> None:
@@ -324,8 +324,8 @@ async def test_account_is_found_by_its_present_address(house: House) -> None:
     signed = await house.register()
     house.emails.emails["old@x.test"] = signed.user.id
 
-    found = await house.service.user_by_email("c@x.test")
+    found = await house.reads.user_by_email("c@x.test")
 
     assert found == signed.user
-    assert await house.service.user_by_email("old@x.test") is None
-    assert await house.service.user_by_email("nobody@x.test") is None
+    assert await house.reads.user_by_email("old@x.test") is None
+    assert await house.reads.user_by_email("nobody@x.test") is None

@@ -1,4 +1,4 @@
-"""The use cases of auth: register, log in, refresh, log out, and who is who.
+"""The use cases around a session: register, log in, refresh, log out.
 
 Each one is a transaction that holds the change together with its events (R3.16); the mirror of
 session states is told after the commit and before the answer, so that a revocation is in force
@@ -9,51 +9,28 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import datetime
 from weakref import WeakValueDictionary
 
 from system.auth.domain import (
-    RefreshToken,
     RefreshVerdict,
     RevokeReason,
-    Session,
     User,
     UserRole,
     UserStatus,
     judge_refresh,
     token_hash,
 )
-from system.auth.ports import Caller, Fact, Mirror, PasswordHasher, Store, Unit, UserCache
+from system.auth.ports import Caller, Mirror, PasswordHasher, Store, Unit, UserCache
+from system.auth.service import facts
+from system.auth.service.accounts import email_exists
+from system.auth.service.moments import utc_now
+from system.auth.service.tokens import TokenDesk, TokenPair
 from system.platform.http import errors
-from system.platform.moments import timestamp
-from system.platform.security.tokens import (
-    Claims,
-    KeyRing,
-    TokenType,
-    issue_access,
-    issue_refresh,
-    lifetime_seconds,
-    verify,
-)
-
-
-@dataclass(frozen=True, slots=True)
-class TokenPair:
-    """What a refresh gives (R1.61).
-
-    Attributes:
-        access_token: signed with the access key.
-        refresh_token: signed with the refresh key; the only copy there is.
-        expires_in: configured lifetime of access tokens, such as `15m` (R1.27).
-    """
-
-    access_token: str
-    refresh_token: str
-    expires_in: str
+from system.platform.security.tokens import Claims, TokenType, verify
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,23 +41,15 @@ class SignedIn:
     tokens: TokenPair
 
 
-def utc_now() -> datetime:
-    """The time in whole milliseconds, the precision of the database (R2.1)."""
-    now = datetime.now(UTC)
-    return now.replace(microsecond=now.microsecond // 1000 * 1000)
-
-
-class AuthService:
-    """Accounts and sessions.
+class SigningIn:
+    """Registers, signs in and out, and rotates tokens.
 
     Args:
         store: auth_db.
         hasher: makes and checks password hashes.
         mirror: copy of session states for the verifiers.
         cache: what is remembered of accounts.
-        ring: keys of both types of token.
-        access_lifetime: such as `15m`.
-        refresh_lifetime: such as `7d`; a session lives as long as its newest refresh token.
+        desk: opens sessions and issues their tokens.
         now: the time, UTC, in whole milliseconds.
     """
 
@@ -91,19 +60,14 @@ class AuthService:
         hasher: PasswordHasher,
         mirror: Mirror,
         cache: UserCache,
-        ring: KeyRing,
-        access_lifetime: str,
-        refresh_lifetime: str,
+        desk: TokenDesk,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._store = store
         self._hasher = hasher
         self._mirror = mirror
         self._cache = cache
-        self._ring = ring
-        self._expires_in = access_lifetime
-        self._access_seconds = lifetime_seconds(access_lifetime)
-        self._refresh_seconds = lifetime_seconds(refresh_lifetime)
+        self._desk = desk
         self._now = now
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -121,7 +85,7 @@ class AuthService:
         """
         # Asked first only to save a hash; the insert below decides.
         if await self._store.user_by_email(email) is not None:
-            raise _email_exists()
+            raise email_exists()
         password_hash = await self._hasher.hash(password)
         now, epoch = self._now(), self._mirror.epoch
         user = User(
@@ -137,9 +101,9 @@ class AuthService:
         )
         async with self._store.transaction() as unit:
             if not await unit.add_user(user, password_hash):
-                raise _email_exists()
-            session, tokens = await self._open_session(unit, user, caller, now)
-            await unit.emit(user_created(user, origin="registration", actor_id=user.id))
+                raise email_exists()
+            session, tokens = await self._desk.open_session(unit, user, caller, now)
+            await unit.emit(facts.user_created(user, origin="registration", actor_id=user.id))
         await self._mirror.opened(session.id, epoch)
         await self._cache.remember_email(user)
         return SignedIn(user, tokens)
@@ -172,8 +136,8 @@ class AuthService:
                     raise errors.account_suspended()
                 if newer is not None:
                     await unit.replace_password_hash(user.id, stored, newer)
-                session, tokens = await self._open_session(unit, current, caller, now)
-                await unit.emit(_signed("user.login", "loginAt", current, session, caller, now))
+                session, tokens = await self._desk.open_session(unit, current, caller, now)
+                await unit.emit(facts.user_login(current, session, caller, now))
             await self._mirror.opened(session.id, epoch)
             if newer is not None:
                 await self._cache.forget(current.id)
@@ -187,7 +151,7 @@ class AuthService:
             ApiError: 401 TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_REVOKED or TOKEN_REUSE_DETECTED.
         """
         presented_at = self._now()
-        claims = verify(token, self._ring, TokenType.REFRESH)
+        claims = verify(token, self._desk.ring, TokenType.REFRESH)
         digest = token_hash(token)
         epoch = self._mirror.epoch
         tokens: TokenPair | None = None
@@ -204,8 +168,8 @@ class AuthService:
             verdict = judge_refresh(user, session, stored, presented_at=presented_at, now=now)
             if verdict is RefreshVerdict.ROTATE and user is not None:
                 await unit.spend_refresh_token(digest, now)
-                tokens = await self._issue(unit, user, claims.session_id, now)
-                await unit.extend_session(claims.session_id, now, self._end(now))
+                tokens = await self._desk.issue(unit, user, claims.session_id, now)
+                await unit.extend_session(claims.session_id, now, self._desk.end(now))
             elif verdict is RefreshVerdict.REUSED:
                 await self._revoke_family(unit, claims, caller, now)
         if tokens is not None:
@@ -247,80 +211,10 @@ class AuthService:
                 if stored is not None:
                     other = await unit.revoke_session(stored.session_id, user.id, reason, now)
                     closed += [other] if other is not None else []
-            await unit.emit(_signed("user.logout", "logoutAt", user, own, caller, now))
+            await unit.emit(facts.user_logout(user, own, caller, now))
             for session in closed:
-                await unit.emit(_session_revoked(session, reason, user.id, now))
+                await unit.emit(facts.session_revoked(session, reason, user.id, now))
         await self._mirror.revoked([session.id for session in closed])
-
-    async def user(self, user_id: str) -> User | None:
-        """Return an account by id."""
-        return await self._store.user(user_id)
-
-    async def user_by_email(self, email: str) -> User | None:
-        """Return an account by its normal e-mail address (R6.22)."""
-        user_id = await self._cache.user_id(email, self._store)
-        user = await self._store.user(user_id) if user_id is not None else None
-        # What the cache says is a hint only; the account says which address it has.
-        if user is not None and user.email == email:
-            return user
-        return await self._store.user_by_email(email)
-
-    async def users(self, *, after: str, limit: int) -> Sequence[User]:
-        """Return up to `limit` accounts with ids greater than `after`, in the order of ids."""
-        return await self._store.users(after=after, limit=limit)
-
-    async def session_state(self, session_id: str) -> tuple[Session, bool] | None:
-        """Return a session and whether its tokens count, and bring the mirror up to date.
-
-        None: there is no such session.
-        """
-        epoch = self._mirror.epoch
-        found = await self._store.session(session_id)
-        if found is None:
-            return None
-        session, user = found
-        is_open = session.is_open(self._now()) and user.status is UserStatus.ACTIVE
-        if is_open:
-            await self._mirror.opened(session_id, epoch)
-        elif session.revoked_at is not None:
-            await self._mirror.revoked([session_id])
-        return session, is_open
-
-    async def _open_session(
-        self, unit: Unit, user: User, caller: Caller, now: datetime
-    ) -> tuple[Session, TokenPair]:
-        session = Session(
-            id=str(uuid.uuid4()),
-            user_id=user.id,
-            ip_address=caller.address,
-            user_agent=caller.user_agent,
-            created_at=now,
-            expires_at=self._end(now),
-        )
-        await unit.add_session(session)
-        return session, await self._issue(unit, user, session.id, now)
-
-    async def _issue(self, unit: Unit, user: User, session_id: str, now: datetime) -> TokenPair:
-        """Sign a pair and store the refresh token's hash."""
-        about = {
-            "user_id": user.id,
-            "email": user.email,
-            "name": user.name,
-            "role": str(user.role),
-            "session_id": session_id,
-        }
-        access = issue_access(self._ring, lifetime=self._access_seconds, **about)
-        refresh = issue_refresh(self._ring, lifetime=self._refresh_seconds, **about)
-        await unit.add_refresh_token(
-            RefreshToken(
-                token_hash=token_hash(refresh),
-                user_id=user.id,
-                session_id=session_id,
-                expires_at=self._end(now),
-            ),
-            now,
-        )
-        return TokenPair(access, refresh, self._expires_in)
 
     async def _revoke_family(
         self, unit: Unit, claims: Claims, caller: Caller, now: datetime
@@ -329,27 +223,13 @@ class AuthService:
         session = await unit.revoke_session(claims.session_id, claims.user_id, reason, now)
         if session is None:
             return  # another use of the same token has just done it, events included
-        detected = {
-            "userId": claims.user_id,
-            "sessionId": claims.session_id,
-            "ipAddress": caller.address,
-            "detectedAt": timestamp(now),
-        }
-        await unit.emit(
-            Fact("token.reuse_detected", "session_management", claims.user_id, detected)
-        )
-        await unit.emit(_session_revoked(session, reason, claims.user_id, now))
+        await unit.emit(facts.token_reuse_detected(claims.user_id, claims.session_id, caller, now))
+        await unit.emit(facts.session_revoked(session, reason, claims.user_id, now))
 
     async def _note_failed_login(self, user: User | None, email: str, caller: Caller) -> None:
-        user_id = user.id if user is not None else None
-        data = {
-            "userId": user_id,
-            "email": email,
-            "ipAddress": caller.address,
-            "attemptedAt": timestamp(self._now()),
-        }
+        fact = facts.login_failed(user.id if user else None, email, caller, self._now())
         async with self._store.transaction() as unit:
-            await unit.emit(Fact("user.login_failed", "user_activity", user_id, data))
+            await unit.emit(fact)
 
     @asynccontextmanager
     async def _turn_of(self, session_id: str) -> AsyncIterator[None]:
@@ -361,61 +241,3 @@ class AuthService:
         async with lock:
             yield
         # The weak dictionary forgets the lock when the last one who waits for it is gone.
-
-    def _end(self, now: datetime) -> datetime:
-        return now + timedelta(seconds=self._refresh_seconds)
-
-
-def snapshot(user: User) -> dict[str, Any]:
-    """The user snapshot of life-cycle events (R3.22)."""
-    return {
-        "userId": user.id,
-        "email": user.email,
-        "name": user.name,
-        "role": str(user.role),
-        "status": str(user.status),
-        "emailVerified": user.email_verified,
-        "userVersion": user.version,
-    }
-
-
-def user_created(user: User, *, origin: str, actor_id: str | None) -> Fact:
-    """The event of a new account (R3.23)."""
-    data: Mapping[str, Any] = {
-        **snapshot(user),
-        "origin": origin,
-        "createdAt": timestamp(user.created_at),
-    }
-    return Fact("user.created", "user_lifecycle", actor_id, data)
-
-
-def _signed(
-    event: str, moment: str, user: User, session: Session, caller: Caller, now: datetime
-) -> Fact:
-    """`user.login` or `user.logout` (R3.28)."""
-    data = {
-        "userId": user.id,
-        "email": user.email,
-        "sessionId": session.id,
-        "ipAddress": caller.address,
-        moment: timestamp(now),
-    }
-    if session.device_id is not None:
-        data["deviceId"] = session.device_id
-    return Fact(event, "user_activity", user.id, data)
-
-
-def _session_revoked(session: Session, reason: RevokeReason, actor_id: str, now: datetime) -> Fact:
-    """`session.revoked` (R3.31)."""
-    data = {
-        "userId": session.user_id,
-        "sessionId": session.id,
-        "deviceId": session.device_id,
-        "reason": str(reason),
-        "timestamp": timestamp(now),
-    }
-    return Fact("session.revoked", "session_management", actor_id, data)
-
-
-def _email_exists() -> errors.ApiError:
-    return errors.conflict("EMAIL_EXISTS", "An account with this email already exists")
