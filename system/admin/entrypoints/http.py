@@ -11,7 +11,21 @@ from litestar import Request, get
 from system.admin import service
 from system.admin.domain import Action, AuditFilter, AuditRow, Resource
 from system.admin.ports import AuditLog
+from system.platform.http import openapi
 from system.platform.http.app import Reply, query, success
+from system.platform.http.openapi import operation
+from system.platform.http.shapes import (
+    ANY_OBJECT,
+    EMAIL,
+    ID,
+    MOMENT,
+    PAGINATION,
+    TEXT,
+    array,
+    nullable,
+    one_of,
+    shape,
+)
 from system.platform.http.validation import Choice, Date, Integer, Issue, Schema, Uuid
 from system.platform.moments import timestamp
 from system.platform.security.litestar import authenticated
@@ -41,6 +55,26 @@ AUDIT_QUERY: Final = Schema(
     rules=(_in_order,),
 )
 
+AUDIT_ROW: Final = shape(
+    "AuditRow",
+    {
+        "id": ID,
+        "userId": TEXT,
+        "userName": TEXT,
+        "userEmail": EMAIL,
+        "action": one_of(*sorted(Action)),
+        "resourceType": nullable(one_of(*Resource)),
+        "resourceId": nullable(TEXT),
+        "details": ANY_OBJECT,
+        "ipAddress": TEXT,
+        "userAgent": TEXT,
+        "correlationId": TEXT,
+        "timestamp": MOMENT,
+    },
+    optional={"userName", "userEmail", "details", "ipAddress", "userAgent", "correlationId"},
+)
+AUDIT_PAGE: Final = shape("AuditPage", {"auditLogs": array(AUDIT_ROW), "pagination": PAGINATION})
+
 
 def row_json(row: AuditRow) -> dict[str, Any]:
     """Return a row as R1.142 shows it; what is not known is left out, but for the actor."""
@@ -64,6 +98,12 @@ def row_json(row: AuditRow) -> dict[str, Any]:
 
 
 @get("/api/admin/audit-logs")
+@operation(
+    "List the audit log, newest first",
+    who=openapi.ADMIN,
+    query=AUDIT_QUERY,
+    answers={200: AUDIT_PAGE},
+)
 async def audit_logs(request: Request[Any, Any, Any]) -> Reply:
     """R1.138: a page of the audit log, newest first."""
     require_role(await authenticated(request), ADMIN)
@@ -97,6 +137,11 @@ async def audit_logs(request: Request[Any, Any, Any]) -> Reply:
 
 
 @get("/api/admin/audit-logs/actions")
+@operation(
+    "List the names of all audited actions",
+    who=openapi.ADMIN,
+    answers={200: array(one_of(*sorted(Action)))},
+)
 async def audit_actions(request: Request[Any, Any, Any]) -> Reply:
     """R1.139: the names of all actions, sorted."""
     require_role(await authenticated(request), ADMIN)

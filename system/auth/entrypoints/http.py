@@ -7,7 +7,7 @@ from typing import Any, cast
 import msgspec
 from litestar import Request, get, post
 
-from system.auth.domain import User
+from system.auth.domain import User, UserRole
 from system.auth.ports import Caller
 from system.auth.service.reading import AccountReads
 from system.auth.service.signing_in import SignedIn, SigningIn
@@ -15,6 +15,8 @@ from system.platform.cache import keys
 from system.platform.cache.cache import Cache, Loaded
 from system.platform.http import errors
 from system.platform.http.app import Reply, created, json_body, success, wants_fresh
+from system.platform.http.openapi import PUBLIC, operation
+from system.platform.http.shapes import EMAIL, ID, MOMENT, TEXT, message, one_of, shape
 from system.platform.http.validation import Boolean, Email, NewPassword, Schema, Text
 from system.platform.moments import timestamp
 from system.platform.observability import correlation
@@ -28,17 +30,44 @@ REGISTRATION = Schema(
     {
         "email": Email(),
         "password": NewPassword(),
-        "name": Text(minimum=1, maximum=255),
+        "name": Text(minimum=1, maximum=255, example="Customer User"),
     }
 )
-LOGIN = Schema({"email": Email(), "password": Text(minimum=1, maximum=255, clean=False)})
+LOGIN = Schema(
+    {
+        "email": Email(),
+        "password": Text(minimum=1, maximum=255, clean=False, example="TestPassword123!"),
+    }
+)
 REFRESH = Schema(
     {"refreshToken": Text(minimum=1, maximum=REFRESH_TOKEN_LIMIT, clean=False, optional=True)}
 )
 LOGOUT = Schema({**REFRESH.fields, "logoutAll": Boolean(default=False)})
 
+USER = shape(
+    "User",
+    {
+        "id": ID,
+        "email": EMAIL,
+        "name": TEXT,
+        "role": one_of(*UserRole),
+        "createdAt": MOMENT,
+        "updatedAt": MOMENT,
+    },
+)
+TOKENS = {"accessToken": TEXT, "refreshToken": TEXT, "expiresIn": TEXT}
+SESSION_ANSWER = shape("SessionAnswer", {"user": USER, **TOKENS})
+TOKEN_PAIR = shape("TokenPair", TOKENS)
+
 
 @post("/auth/register")
+@operation(
+    "Open an account",
+    who=PUBLIC,
+    body=REGISTRATION,
+    answers={201: SESSION_ANSWER},
+    errors={409: ["EMAIL_EXISTS"]},
+)
 async def register(request: AnyRequest) -> Reply:
     """R1.59."""
     given = REGISTRATION.parse(await json_body(request))
@@ -57,6 +86,17 @@ async def register(request: AnyRequest) -> Reply:
 
 
 @post("/auth/login")
+@operation(
+    "Log in",
+    who=PUBLIC,
+    body=LOGIN,
+    answers={200: SESSION_ANSWER},
+    errors={
+        401: ["INVALID_CREDENTIALS"],
+        403: ["ACCOUNT_SUSPENDED"],
+        429: ["TOO_MANY_ATTEMPTS", "ACCOUNT_LOCKED"],
+    },
+)
 async def login(request: AnyRequest) -> Reply:
     """R1.60."""
     given = LOGIN.parse(await json_body(request))
@@ -72,6 +112,21 @@ async def login(request: AnyRequest) -> Reply:
 
 
 @post("/auth/refresh")
+@operation(
+    "Exchange a refresh token for a new pair",
+    who=PUBLIC,
+    body=REFRESH,
+    answers={200: TOKEN_PAIR},
+    errors={
+        401: [
+            "UNAUTHORIZED",
+            "TOKEN_INVALID",
+            "TOKEN_EXPIRED",
+            "TOKEN_REVOKED",
+            "TOKEN_REUSE_DETECTED",
+        ]
+    },
+)
 async def refresh(request: AnyRequest) -> Reply:
     """R1.61."""
     token = REFRESH.parse(await json_body(request)).get("refreshToken")
@@ -88,6 +143,7 @@ async def refresh(request: AnyRequest) -> Reply:
 
 
 @get("/auth/me")
+@operation("Show the own account", answers={200: USER})
 async def me(request: AnyRequest) -> Reply:
     """R1.62, from the cache where it may (R6.1, R6.13)."""
     principal = await authenticated(request)
@@ -104,6 +160,11 @@ async def me(request: AnyRequest) -> Reply:
 
 
 @post("/auth/logout")
+@operation(
+    "End the calling session, or all of the user",
+    body=LOGOUT,
+    answers={200: message("Logged out successfully")},
+)
 async def logout(request: AnyRequest) -> Reply:
     """R1.63."""
     principal = await authenticated(request)

@@ -12,6 +12,7 @@ from litestar import Request, Router, get, patch, post
 from system.payments.domain import (
     CURRENCIES,
     DEFAULT_CURRENCY,
+    WHOLE_CURRENCIES,
     Actor,
     ActorRole,
     Draft,
@@ -24,10 +25,25 @@ from system.payments.service.commands import PaymentCommands
 from system.payments.service.reading import PaymentReads
 from system.platform.cache.cache import Answer
 from system.platform.http.app import Reply, created, json_body, query, success, wants_fresh
+from system.platform.http.openapi import operation
+from system.platform.http.shapes import (
+    AMOUNT,
+    ANY_OBJECT,
+    EMAIL,
+    ID,
+    MOMENT,
+    PAGINATION,
+    TEXT,
+    array,
+    nullable,
+    one_of,
+    shape,
+)
 from system.platform.http.validation import (
     Amount,
     Choice,
     Date,
+    DescribedRule,
     Email,
     Integer,
     Issue,
@@ -57,6 +73,25 @@ def _whole_amount(values: Mapping[str, Any]) -> Iterable[Issue]:
     amount, currency = values.get("amount"), values.get("currency")
     if amount is not None and currency is not None and not is_payable(amount, currency):
         yield Issue(("amount",), "custom", f"{currency} allows only whole amounts")
+
+
+# R1.102 in the words of JSON Schema.
+_WHOLE_AMOUNT: Final = {
+    "if": {
+        "properties": {"currency": {"enum": sorted(WHOLE_CURRENCIES)}},
+        "required": ["currency"],
+    },
+    "then": {
+        "properties": {
+            "amount": {
+                "anyOf": [
+                    {"type": "string", "pattern": r"^[0-9]+(?:\.00?)?$"},
+                    {"type": "integer"},
+                ]
+            }
+        }
+    },
+}
 
 
 def _same_bound(first: str, second: str) -> Any:
@@ -99,7 +134,10 @@ NEW_PAYMENT: Final = Schema(
         "recipientEmail": Email(optional=True, example="vendor@example.com"),
         "metadata": JsonObject(optional=True),
     },
-    [at_least_one("recipientId", "recipientEmail"), _whole_amount],
+    [
+        at_least_one("recipientId", "recipientEmail"),
+        DescribedRule(_whole_amount, _WHOLE_AMOUNT),
+    ],
 )
 KEY_HEADER: Final = Schema(
     {
@@ -129,8 +167,51 @@ LIST: Final = Schema(
     [_same_bound("startDate", "fromDate"), _same_bound("endDate", "toDate"), _ordered_bounds],
 )
 
+PARTY: Final = shape("Party", {"id": ID, "email": EMAIL})
+TRANSACTION: Final = shape(
+    "PaymentTransaction",
+    {
+        "id": ID,
+        "paymentId": ID,
+        "status": one_of(*STATUSES),
+        "statusMessage": nullable(TEXT),
+        "pspTransactionId": nullable(TEXT),
+        "metadata": nullable(ANY_OBJECT),
+        "createdAt": MOMENT,
+    },
+)
+_PAYMENT_MEMBERS: Final = {
+    "id": ID,
+    "senderId": ID,
+    "recipientId": nullable(ID),
+    "amount": AMOUNT,
+    "currency": one_of(*CURRENCIES),
+    "status": one_of(*STATUSES),
+    "type": one_of(*TYPES),
+    "description": nullable(TEXT),
+    "metadata": nullable(ANY_OBJECT),
+    "pspTransactionId": nullable(TEXT),
+    "pspStatus": nullable(TEXT),
+    "failureReason": nullable(TEXT),
+    "completedAt": nullable(MOMENT),
+    "createdAt": MOMENT,
+    "updatedAt": MOMENT,
+}
+PAYMENT: Final = shape("Payment", _PAYMENT_MEMBERS)
+PAYMENT_WITH_PARTIES: Final = shape(
+    "PaymentWithParties",
+    {**_PAYMENT_MEMBERS, "sender": nullable(PARTY), "recipient": nullable(PARTY)},
+)
+PAYMENT_WITH_ALL: Final = shape(
+    "PaymentWithAll", {**PAYMENT_WITH_PARTIES.members, "transactions": array(TRANSACTION)}
+)
+PAYMENT_PAGE: Final = shape(
+    "PaymentPage", {"payments": array(PAYMENT_WITH_PARTIES), "pagination": PAGINATION}
+)
+
 
 @get("/payments")
+@operation("List payments", query=LIST, answers={200: PAYMENT_PAGE})
 async def list_payments(request: AnyRequest) -> Reply:
     """R1.104."""
     actor = _actor(await authenticated(request))
@@ -140,6 +221,12 @@ async def list_payments(request: AnyRequest) -> Reply:
 
 
 @get("/payments/{id:str}")
+@operation(
+    "Show a payment",
+    path=PAYMENT_ID,
+    answers={200: PAYMENT_WITH_ALL},
+    errors={403: ["FORBIDDEN"], 404: ["PAYMENT_NOT_FOUND"]},
+)
 async def get_payment(request: AnyRequest) -> Reply:
     """R1.107."""
     actor = _actor(await authenticated(request))
@@ -149,6 +236,18 @@ async def get_payment(request: AnyRequest) -> Reply:
 
 
 @post("/payments")
+@operation(
+    "Create a payment",
+    headers=KEY_HEADER,
+    body=NEW_PAYMENT,
+    answers={201: PAYMENT_WITH_PARTIES},
+    errors={
+        400: ["SELF_PAYMENT_NOT_ALLOWED"],
+        404: ["RECIPIENT_NOT_FOUND"],
+        409: ["IDEMPOTENCY_KEY_REUSED"],
+    },
+    links={201: {"getPayment": {"id": "data/id"}, "changeStatus": {"id": "data/id"}}},
+)
 async def create_payment(request: AnyRequest) -> Reply:
     """R1.108."""
     principal = await authenticated(request)
@@ -175,6 +274,17 @@ async def create_payment(request: AnyRequest) -> Reply:
 
 
 @patch("/payments/{id:str}/status")
+@operation(
+    "Change the status of a payment",
+    path=PAYMENT_ID,
+    body=STATUS_CHANGE,
+    answers={200: PAYMENT},
+    errors={
+        403: ["FORBIDDEN"],
+        404: ["PAYMENT_NOT_FOUND"],
+        409: ["INVALID_STATUS_TRANSITION"],
+    },
+)
 async def change_status(request: AnyRequest) -> Reply:
     """R1.117."""
     actor = _actor(await authenticated(request))

@@ -30,6 +30,7 @@ from litestar.exceptions import (
     NotFoundException,
     ValidationException,
 )
+from litestar.routes import HTTPRoute
 from litestar.types import Receive, Scope, Send
 
 from system.platform.config import Settings
@@ -37,8 +38,10 @@ from system.platform.http import errors
 from system.platform.http.client_address import client_address
 from system.platform.http.errors import ApiError
 from system.platform.http.health import Check, Health
+from system.platform.http.openapi import DOCUMENT_PATH, Described, document, operation_of
 from system.platform.observability import correlation, logs, metrics
 from system.platform.observability.correlation import RequestContext
+from system.platform.security.litestar import internal_only
 
 _log = logging.getLogger(__name__)
 
@@ -480,7 +483,7 @@ def create_app(
         await asyncio.gather(*watching, return_exceptions=True)
 
     app = Litestar(
-        [*route_handlers, *_own_routes(health)],
+        [*route_handlers, *_own_routes(health), _description(settings, lambda: app)],
         exception_handlers={Exception: _on_exception},
         on_startup=[watch, *on_startup],
         on_shutdown=[*on_shutdown, stop_watching],
@@ -516,6 +519,32 @@ def _own_routes(health: Health) -> list[Any]:
         return Reply(200, text, content_type=content_type.encode())
 
     return [healthy, alive, ready, exposition]
+
+
+def described_routes(app: Litestar) -> list[Described]:
+    """Return the routes of an application that say what they take and give."""
+    return [
+        Described(method, route.path, handler.fn.__name__, operation)
+        for route in app.routes
+        if isinstance(route, HTTPRoute)
+        for handler in route.route_handlers
+        if (operation := operation_of(handler.fn)) is not None
+        for method in sorted(handler.http_methods)
+    ]
+
+
+def _description(settings: Settings, app: Callable[[], Litestar]) -> Any:
+    """Serve the API description to the gateway (R1.154); written at the first request."""
+    written: list[Reply] = []
+
+    @get(DOCUMENT_PATH, guards=[internal_only(settings.internal_service_token)])
+    async def description() -> Reply:
+        if not written:
+            tag = settings.service
+            written.append(Reply(200, _encode(document(described_routes(app()), tag))))
+        return written[0]
+
+    return description
 
 
 class _Server(uvicorn.Server):

@@ -25,6 +25,7 @@ __all__ = [
     "Boolean",
     "Choice",
     "Date",
+    "DescribedRule",
     "Email",
     "Field",
     "Integer",
@@ -59,10 +60,20 @@ _MOMENT: Final = re.compile(
 )
 _AMOUNT: Final = re.compile(r"\d{1,12}(?:\.\d{1,2})?")
 _INTEGER: Final = re.compile(r"-?\d{1,15}")
+# A text that cleaning leaves something of, but for one that is nothing but tags: one character
+# that is neither what `str.strip` takes away nor NUL.
+NOT_BLANK: Final = (
+    "[^\\u0000\\u0009-\\u000d\\u001c-\\u0020\\u0085\\u00a0\\u1680"
+    "\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000]"
+)
 EMAIL_LIMIT: Final = 255
 MINIMUM_AMOUNT: Final = Decimal("0.01")
 MAXIMUM_AMOUNT: Final = Decimal("10000000.00")
 _CENT: Final = Decimal("0.01")
+# The texts between the two, for the API description.
+_PAYABLE: Final = (
+    r"^0{0,4}(?:0\.(?:0[1-9]|[1-9][0-9]?)|[1-9][0-9]{0,6}(?:\.[0-9]{1,2})?|10000000(?:\.00?)?)$"
+)
 
 
 class _Missing:
@@ -166,6 +177,17 @@ class Field(ABC):
     def json_schema(self) -> dict[str, Any]:
         """Return the JSON Schema (2020-12) of an acceptable value."""
 
+    def sample(self) -> Any:
+        """Return a valid value of this kind; MISSING if only `example` can give one."""
+        return MISSING
+
+    @property
+    def shown(self) -> Any:
+        """The value examples show: `example`, else the default, else the kind's own."""
+        if self.example is not MISSING:
+            return self.example
+        return self.sample() if self.default is MISSING else self.default
+
     @property
     def is_optional(self) -> bool:
         """Whether the member may be left out."""
@@ -210,6 +232,8 @@ class Text(Field):
         schema: dict[str, Any] = {"type": "string"}
         if self.minimum:
             schema["minLength"] = self.minimum
+            if self.clean:
+                schema["pattern"] = NOT_BLANK
         if self.maximum is not None:
             schema["maxLength"] = self.maximum
         return schema
@@ -254,6 +278,9 @@ class Email(Field):
             raise _invalid("invalid_string", "Invalid email", validation="email")
         return email
 
+    def sample(self) -> Any:
+        return "customer@example.com"
+
     def json_schema(self) -> dict[str, Any]:
         return {"type": "string", "format": "email", "maxLength": EMAIL_LIMIT}
 
@@ -288,6 +315,9 @@ class NewPassword(Field):
         if issues:
             raise Invalid(*issues)
         return text
+
+    def sample(self) -> Any:
+        return "Harbour-Light-42"
 
     def json_schema(self) -> dict[str, Any]:
         return {
@@ -327,6 +357,9 @@ class Integer(Field):
             return int(value)
         raise _invalid("invalid_type", "Expected a whole number", expected="integer")
 
+    def sample(self) -> Any:
+        return self.maximum if self.minimum is None else self.minimum
+
     def json_schema(self) -> dict[str, Any]:
         schema: dict[str, Any] = {"type": "integer"}
         if self.minimum is not None:
@@ -349,6 +382,9 @@ class Boolean(Field):
             expected="boolean",
             received=type_name(value),
         )
+
+    def sample(self) -> Any:
+        return True
 
     def json_schema(self) -> dict[str, Any]:
         return {"type": "boolean"}
@@ -404,10 +440,13 @@ class Amount(Field):
             raise _invalid("custom", "Must have at most two decimals")
         return amount
 
+    def sample(self) -> Any:
+        return "100.50"
+
     def json_schema(self) -> dict[str, Any]:
         return {
             "oneOf": [
-                {"type": "string", "pattern": r"^\d{1,12}(\.\d{1,2})?$"},
+                {"type": "string", "pattern": self._form()},
                 {
                     "type": "number",
                     "minimum": float(self.minimum),
@@ -416,6 +455,11 @@ class Amount(Field):
                 },
             ]
         }
+
+    def _form(self) -> str:
+        if (self.minimum, self.maximum) == (MINIMUM_AMOUNT, MAXIMUM_AMOUNT):
+            return _PAYABLE
+        return "^[0-9]{1,12}(?:\\.[0-9]{1,2})?$"
 
 
 @dataclass(frozen=True, init=False)
@@ -464,6 +508,9 @@ class Choice(Field):
             )
         return text
 
+    def sample(self) -> Any:
+        return self.values[0]
+
     def json_schema(self) -> dict[str, Any]:
         return {"type": "string", "enum": list(self.values)}
 
@@ -477,6 +524,9 @@ class Uuid(Field):
         if _UUID.fullmatch(text) is None:
             raise _invalid("invalid_string", "Invalid uuid", validation="uuid")
         return text
+
+    def sample(self) -> Any:
+        return "00000000-0000-4000-8000-000000000000"
 
     def json_schema(self) -> dict[str, Any]:
         return {"type": "string", "format": "uuid"}
@@ -506,6 +556,9 @@ class Date(Field):
         except (ValueError, OverflowError):
             pass  # the form is right but there is no such day or moment
         raise _invalid("invalid_string", "Expected an ISO date or date-time", validation="datetime")
+
+    def sample(self) -> Any:
+        return "2026-01-17"
 
     def json_schema(self) -> dict[str, Any]:
         return {
@@ -563,12 +616,31 @@ class JsonObject(JsonValue):
         read: dict[str, Any] = super().read(value)
         return read
 
+    def sample(self) -> Any:
+        return {}
+
     def json_schema(self) -> dict[str, Any]:
         return {"type": "object"}
 
 
 # Looks at what could be read and names what does not fit together.
 Rule = Callable[[Mapping[str, Any]], Iterable[Issue]]
+
+
+@dataclass(frozen=True)
+class DescribedRule:
+    """A rule that JSON Schema can say too.
+
+    Attributes:
+        rule: the rule.
+        keywords: the same for the schema of the whole input.
+    """
+
+    rule: Rule
+    keywords: Mapping[str, Any]
+
+    def __call__(self, values: Mapping[str, Any]) -> Iterable[Issue]:
+        return self.rule(values)
 
 
 def at_least_one(*names: str) -> Rule:
@@ -578,7 +650,7 @@ def at_least_one(*names: str) -> Rule:
         if not any(name in values for name in names):
             yield Issue((), "custom", f"At least one of {', '.join(names)} is required")
 
-    return rule
+    return DescribedRule(rule, {"anyOf": [{"required": [name]} for name in names]})
 
 
 class Schema:
@@ -642,7 +714,33 @@ class Schema:
         required = [name for name, field in self.fields.items() if not field.is_optional]
         if required:
             schema["required"] = required
+        said = [rule.keywords for rule in self.rules if isinstance(rule, DescribedRule)]
+        if len(said) == 1:
+            schema.update(said[0])
+        elif said:
+            schema["allOf"] = said
         return schema
+
+    def example(self) -> dict[str, Any]:
+        """Return a valid input: the required members, and the optional ones with an `example`.
+
+        Raises:
+            ValueError: a required member has no example, or the example breaks a rule.
+        """
+        example = {
+            name: field.shown
+            for name, field in self.fields.items()
+            if not field.is_optional or field.example is not MISSING
+        }
+        if missing := [name for name, value in example.items() if value is MISSING]:
+            raise ValueError(f"seen no example of {', '.join(missing)}, expected `example=`")
+        if issues := self.collect(example)[1]:
+            raise ValueError(f"seen the example {example}, expected one without {issues}")
+        return example
+
+    def accepts(self, source: Mapping[str, Any]) -> bool:
+        """Say whether `source` breaks no rule."""
+        return not self.collect(source)[1]
 
 
 def parse_all(*pairs: tuple[Schema, Mapping[str, Any]]) -> list[dict[str, Any]]:

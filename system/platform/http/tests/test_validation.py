@@ -11,6 +11,7 @@ import pytest
 
 from system.platform.http.errors import ApiError, Issue
 from system.platform.http.validation import (
+    NOT_BLANK,
     Amount,
     Boolean,
     Choice,
@@ -389,7 +390,13 @@ def test_schemas_describe_themselves() -> None:
     assert schema.describe() == {
         "type": "object",
         "properties": {
-            "name": {"type": "string", "minLength": 1, "maxLength": 255, "examples": ["Ann"]},
+            "name": {
+                "type": "string",
+                "minLength": 1,
+                "maxLength": 255,
+                "pattern": NOT_BLANK,
+                "examples": ["Ann"],
+            },
             "page": {"type": "integer", "minimum": 1, "default": 1},
             "bio": {"type": ["string", "null"], "maxLength": 10},
             "type": {"type": "string", "enum": ["a", "b"]},
