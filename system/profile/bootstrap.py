@@ -8,6 +8,9 @@ from functools import partial
 from redis.asyncio import Redis
 
 from system.platform import redis_connection
+from system.platform.cache.cache import Cache
+from system.platform.cache.circuit import Circuit, GuardedRedis
+from system.platform.cache.notices import PostgresNotices
 from system.platform.config import Settings
 from system.platform.database import Database
 from system.platform.events.connection import Connection
@@ -15,6 +18,11 @@ from system.platform.events.diagnostics import ProbeStore
 from system.platform.events.outbox import Relay
 from system.platform.http.app import Hook
 from system.platform.http.health import Check
+from system.platform.security.principal import Authenticator
+from system.platform.security.sessions import SessionVerifier
+from system.platform.security.tokens import KeyRing
+from system.profile.adapters.postgres import PostgresStore
+from system.profile.service import Profiles
 
 
 @dataclass(frozen=True)
@@ -28,8 +36,12 @@ class Parts:
     settings: Settings
     database: Database
     redis: Redis
+    cache: Cache
     broker: Connection
     relay: Relay
+    sessions: SessionVerifier
+    authenticator: Authenticator
+    profiles: Profiles
     probes: ProbeStore | None
 
     @property
@@ -44,25 +56,48 @@ class Parts:
     @property
     def openings(self) -> tuple[Hook, ...]:
         """What starts before the entrypoints, in order."""
-        return (self.database.start, self.broker.start, self.relay.start)
+        return (self.database.start, self.cache.start, self.broker.start, self.relay.start)
 
     @property
     def closings(self) -> tuple[Hook, ...]:
         """What ends after the entrypoints, in order."""
-        return (self.relay.close, self.broker.close, self.redis.aclose, self.database.close)
+        return (
+            self.relay.close,
+            self.broker.close,
+            self.sessions.close,
+            self.cache.close,
+            self.redis.aclose,
+            self.database.close,
+        )
 
 
 def assemble(settings: Settings) -> Parts:
     """Make the parts; nothing is opened before they start."""
     database = Database(settings.database_url)
+    redis = redis_connection.connect(settings.redis_url)
+    # Session check and cache share it: a read waits for a missing Redis once, not twice (R6.9).
+    circuit = Circuit()
+    cache = Cache(
+        settings.redis_url,
+        settings.service,
+        notices=PostgresNotices(settings.database_url),
+        circuit=circuit,
+    )
     broker = Connection(
         settings.rabbitmq_url, name=settings.service_name, exchange=settings.rabbitmq_exchange
+    )
+    sessions = SessionVerifier(
+        GuardedRedis(redis, circuit), settings.auth_service_urls, settings.internal_service_token
     )
     return Parts(
         settings=settings,
         database=database,
-        redis=redis_connection.connect(settings.redis_url),
+        redis=redis,
+        cache=cache,
         broker=broker,
         relay=Relay(database, broker),
+        sessions=sessions,
+        authenticator=Authenticator(KeyRing.from_settings(settings), sessions),
+        profiles=Profiles(PostgresStore(database), cache),
         probes=ProbeStore() if settings.diagnostics_enabled else None,
     )

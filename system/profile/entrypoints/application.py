@@ -8,8 +8,9 @@ from system.platform.config import Settings
 from system.platform.events import diagnostics, topology
 from system.platform.events.consumer import Consumer
 from system.platform.http.app import create_app
+from system.profile.adapters.postgres import PostgresUnit
 from system.profile.bootstrap import assemble
-from system.profile.entrypoints.events import EVENT_HANDLERS
+from system.profile.entrypoints import events, http
 
 
 def create(settings: Settings) -> Litestar:
@@ -18,14 +19,15 @@ def create(settings: Settings) -> Litestar:
     consumer = Consumer(
         parts.broker,
         topology.service_queue(settings.service),
-        EVENT_HANDLERS,
+        events.handlers(parts.cache, PostgresUnit),
         parts.database,
         probes=parts.probes,
     )
     return create_app(
         settings,
-        diagnostics.routes(settings.internal_service_token, parts.probes),
+        [*http.ROUTES, *diagnostics.routes(settings.internal_service_token, parts.probes)],
         checks=parts.checks,
         on_startup=[*parts.openings, consumer.start],
         on_shutdown=[consumer.close, *parts.closings],
+        state={"authenticator": parts.authenticator, "profiles": parts.profiles},
     )

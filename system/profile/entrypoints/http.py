@@ -1,0 +1,118 @@
+"""The routes of the profile service (1.13): everybody's own profile, nobody else's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, cast
+
+import msgspec
+from litestar import Request, get, put
+
+from system.platform.cache.cache import Answer
+from system.platform.http.app import Reply, json_body, success, wants_fresh
+from system.platform.http.validation import Choice, Issue, Matching, Schema, Text
+from system.platform.security.litestar import authenticated
+from system.profile import domain
+from system.profile.entrypoints.fields import CLEARED, Avatar, Channels, Clearable, Phone, Timezone
+from system.profile.service import Profiles, profile_json
+
+AnyRequest = Request[Any, Any, Any]
+
+# R1.10: an avatar may come inside the body.
+BODY_LIMIT: Final = 5_242_880
+
+_PHONE: Final = Clearable(Phone(), optional=True, example="+49 30 901820")
+
+
+def _one_phone(values: Mapping[str, Any]) -> Iterable[Issue]:
+    first, second = values.get("phone"), values.get("phoneNumber")
+    if first is not None and second is not None and first != second:
+        yield Issue(("phoneNumber",), "custom", "Differs from phone, which names the same field")
+
+
+PROFILE: Final = Schema(
+    {
+        "phoneNumber": _PHONE,
+        "phone": _PHONE,
+        "address": Clearable(Text(1, domain.ADDRESS_LIMIT), optional=True, example="1 High Street"),
+        "avatarUrl": Clearable(Avatar(), optional=True, example="https://example.com/me.png"),
+        "bio": Clearable(Text(maximum=domain.BIO_LIMIT), optional=True, example="Likes to pay"),
+    },
+    [_one_phone],
+)
+PREFERENCES: Final = Schema(
+    {
+        "theme": Choice(*domain.THEMES, optional=True, example="dark"),
+        "language": Matching(
+            domain.LANGUAGE_PATTERN,
+            "Expected a language such as en or en-GB",
+            optional=True,
+            example="en-GB",
+        ),
+        "currency": Choice(*domain.CURRENCIES, upper=True, optional=True, example="EUR"),
+        "notifications": Channels(optional=True, example={"email": True, "sms": False}),
+        "timezone": Timezone(optional=True, example="Europe/London"),
+    }
+)
+
+
+@get("/api/profile")
+async def read_profile(request: AnyRequest) -> Reply:
+    """R1.145."""
+    principal = await authenticated(request)
+    answer = await _profiles(request).read(principal.user_id, fresh=wants_fresh(request))
+    return _cached(answer)
+
+
+@put("/api/profile")
+async def change_profile(request: AnyRequest) -> Reply:
+    """R1.146."""
+    principal = await authenticated(request)
+    given = PROFILE.parse(await json_body(request, BODY_LIMIT))
+    changed = await _profiles(request).change(principal.user_id, facts(given))
+    return success(profile_json(changed))
+
+
+@get("/api/profile/preferences")
+async def read_preferences(request: AnyRequest) -> Reply:
+    """R1.147."""
+    principal = await authenticated(request)
+    profiles = _profiles(request)
+    answer = await profiles.read_preferences(principal.user_id, fresh=wants_fresh(request))
+    return _cached(answer)
+
+
+@put("/api/profile/preferences")
+async def change_preferences(request: AnyRequest) -> Reply:
+    """R1.148."""
+    principal = await authenticated(request)
+    given = PREFERENCES.parse(await json_body(request, BODY_LIMIT))
+    changed = await _profiles(request).change_preferences(principal.user_id, given)
+    return success(changed.preferences)
+
+
+ROUTES: Final = (read_profile, change_profile, read_preferences, change_preferences)
+
+
+def facts(given: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return what was given by attribute of `Profile`; None clears (R1.149)."""
+    named = {
+        "avatar_url": given.get("avatarUrl"),
+        "phone": given.get("phone", given.get("phoneNumber")),
+        "address": given.get("address"),
+        "bio": given.get("bio"),
+    }
+    # Free text of which cleaning left nothing (R1.19) is cleared as well.
+    return {
+        name: None if value == CLEARED else value
+        for name, value in named.items()
+        if value is not None
+    }
+
+
+def _cached(answer: Answer) -> Reply:
+    return success(msgspec.Raw(answer.body), headers={"X-Cache": answer.outcome.value})
+
+
+def _profiles(request: AnyRequest) -> Profiles:
+    return cast("Profiles", request.app.state.profiles)
