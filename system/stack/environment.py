@@ -91,12 +91,14 @@ def process_environment(
     for service in SERVICES:
         shared[f"{service.upper()}_SERVICE_URL"] = service_url(service, ports)
         shared[f"{service.upper()}_SERVICE_PORT"] = str(ports[service])
+    shared["API_GATEWAY_URL"] = service_url("gateway", ports)
     if part == "gateway":
         return shared | {
             "API_GATEWAY_PORT": str(ports["gateway"]),
             "EDGE_HTTP_PORT": str(ports["edge-http"]),
             "EDGE_HTTPS_PORT": str(ports["edge-https"]),
             "UPSTREAM_TIMEOUT_MS": str(upstream_timeout_ms),
+            "UPSTREAM_SOURCE_ADDRESS": GATEWAY_SOURCE,
         }
     own = {f"{part.upper()}_DATABASE_URL": runtime_url(part, ports, credentials)}
     if part == "auth":
