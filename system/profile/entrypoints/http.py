@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Final, cast
 
 import msgspec
@@ -10,6 +11,8 @@ from litestar import Request, get, put
 
 from system.platform.cache.cache import Answer
 from system.platform.http.app import Reply, json_body, success, wants_fresh
+from system.platform.http.openapi import operation
+from system.platform.http.shapes import BOOLEAN, ID, MOMENT, TEXT, nullable, one_of, shape
 from system.platform.http.validation import Choice, Issue, Matching, Schema, Text
 from system.platform.security.litestar import authenticated
 from system.profile import domain
@@ -21,7 +24,7 @@ AnyRequest = Request[Any, Any, Any]
 # R1.10: an avatar may come inside the body.
 BODY_LIMIT: Final = 5_242_880
 
-_PHONE: Final = Clearable(Phone(), optional=True, example="+49 30 901820")
+_PHONE: Final = Clearable(Phone(), optional=True)
 
 
 def _one_phone(values: Mapping[str, Any]) -> Iterable[Issue]:
@@ -33,7 +36,7 @@ def _one_phone(values: Mapping[str, Any]) -> Iterable[Issue]:
 PROFILE: Final = Schema(
     {
         "phoneNumber": _PHONE,
-        "phone": _PHONE,
+        "phone": replace(_PHONE, example="+49 30 901820"),
         "address": Clearable(Text(1, domain.ADDRESS_LIMIT), optional=True, example="1 High Street"),
         "avatarUrl": Clearable(Avatar(), optional=True, example="https://example.com/me.png"),
         "bio": Clearable(Text(maximum=domain.BIO_LIMIT), optional=True, example="Likes to pay"),
@@ -55,9 +58,39 @@ PREFERENCES: Final = Schema(
     }
 )
 
+CHANNELS_SHOWN: Final = shape(
+    "NotificationChannels", dict.fromkeys(domain.CHANNELS, BOOLEAN), optional=domain.CHANNELS
+)
+PREFERENCES_SHOWN: Final = shape(
+    "Preferences",
+    {
+        "theme": one_of(*domain.THEMES),
+        "language": TEXT,
+        "currency": one_of(*domain.CURRENCIES),
+        "notifications": CHANNELS_SHOWN,
+        "timezone": TEXT,
+    },
+    optional=PREFERENCES.fields,
+)
+PROFILE_SHOWN: Final = shape(
+    "Profile",
+    {
+        "id": ID,
+        "userId": ID,
+        "avatarUrl": nullable(TEXT),
+        "phone": nullable(TEXT),
+        "address": nullable(TEXT),
+        "bio": nullable(TEXT),
+        "preferences": PREFERENCES_SHOWN,
+        "createdAt": MOMENT,
+        "updatedAt": MOMENT,
+    },
+)
+
 
 @get("/api/profile")
-async def read_profile(request: AnyRequest) -> Reply:
+@operation("Get the own profile", answers={200: PROFILE_SHOWN})
+async def get_profile(request: AnyRequest) -> Reply:
     """R1.145."""
     principal = await authenticated(request)
     answer = await _profiles(request).read(principal.user_id, fresh=wants_fresh(request))
@@ -65,7 +98,8 @@ async def read_profile(request: AnyRequest) -> Reply:
 
 
 @put("/api/profile")
-async def change_profile(request: AnyRequest) -> Reply:
+@operation("Change the own profile", body=PROFILE, answers={200: PROFILE_SHOWN})
+async def update_profile(request: AnyRequest) -> Reply:
     """R1.146."""
     principal = await authenticated(request)
     given = PROFILE.parse(await json_body(request, BODY_LIMIT))
@@ -74,7 +108,8 @@ async def change_profile(request: AnyRequest) -> Reply:
 
 
 @get("/api/profile/preferences")
-async def read_preferences(request: AnyRequest) -> Reply:
+@operation("Get the own preferences", answers={200: PREFERENCES_SHOWN})
+async def get_preferences(request: AnyRequest) -> Reply:
     """R1.147."""
     principal = await authenticated(request)
     profiles = _profiles(request)
@@ -83,7 +118,8 @@ async def read_preferences(request: AnyRequest) -> Reply:
 
 
 @put("/api/profile/preferences")
-async def change_preferences(request: AnyRequest) -> Reply:
+@operation("Change some of the own preferences", body=PREFERENCES, answers={200: PREFERENCES_SHOWN})
+async def update_preferences(request: AnyRequest) -> Reply:
     """R1.148."""
     principal = await authenticated(request)
     given = PREFERENCES.parse(await json_body(request, BODY_LIMIT))
@@ -91,7 +127,7 @@ async def change_preferences(request: AnyRequest) -> Reply:
     return success(changed.preferences)
 
 
-ROUTES: Final = (read_profile, change_profile, read_preferences, change_preferences)
+ROUTES: Final = (get_profile, update_profile, get_preferences, update_preferences)
 
 
 def facts(given: Mapping[str, Any]) -> dict[str, str | None]:

@@ -62,7 +62,7 @@ class Person:
     def rows(self, service: str, sql: str) -> list[Any]:
         """Ask a service's database about this person."""
         with psycopg.connect(self.stack.database(service)) as db:
-            return db.execute(sql, {"id": self.id}).fetchall()  # type: ignore[arg-type]  # constants
+            return db.execute(sql, {"id": self.id}).fetchall()
 
 
 @pytest.fixture

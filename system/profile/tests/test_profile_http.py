@@ -13,17 +13,19 @@ import pytest
 from system.platform.config import load
 from system.platform.events.catalogue import USER_LIFECYCLE
 from system.platform.http import errors
-from system.platform.http.app import create_app
+from system.platform.http.app import create_app, described_routes
+from system.platform.http.openapi import document
 from system.platform.security.principal import Principal
 from system.profile import domain
 from system.profile.entrypoints import events
-from system.profile.entrypoints.http import BODY_LIMIT, ROUTES
-from system.profile.service import Profiles
-from system.profile.tests.fakes import FakeCache, FakeStore, FakeUnit
+from system.profile.entrypoints.http import BODY_LIMIT, PROFILE, PROFILE_SHOWN, ROUTES
+from system.profile.service import Profiles, profile_json
+from system.profile.tests.fakes import START, FakeCache, FakeStore, FakeUnit
 
 PATH = "/api/profile"
 PREFERENCES = "/api/profile/preferences"
 ANN = {"Authorization": "ann"}
+_EMPTY = domain.Profile("p", "u", None, None, None, None, {}, START, START)
 
 
 class FakeAuthenticator:
@@ -289,3 +291,21 @@ async def test_the_only_event_it_handles() -> None:
 
     assert set(handlers) == {"user.deleted"}
     assert set(handlers) < USER_LIFECYCLE
+
+
+def test_the_routes_describe_themselves() -> None:
+    """R1.154: four operations, with examples that are valid."""
+    app = create_app(
+        load("profile", {"PROFILE_DATABASE_URL": "postgresql://p@h/profile_db"}),
+        ROUTES,
+        checks={},
+        essential=(),
+    )
+    described = document(described_routes(app), "profile")
+
+    assert {path: sorted(methods) for path, methods in described["paths"].items()} == {
+        PATH: ["get", "put"],
+        PREFERENCES: ["get", "put"],
+    }
+    assert PROFILE.accepts(PROFILE.example())
+    assert set(PROFILE_SHOWN.members) == set(profile_json(_EMPTY))
