@@ -13,6 +13,8 @@ from system.payments.adapters.directory import AuthDirectory
 from system.payments.adapters.postgres import PostgresStore, PostgresUnit
 from system.payments.entrypoints import events as event_entrypoints
 from system.payments.entrypoints import http as http_entrypoints
+from system.payments.entrypoints import webhooks
+from system.payments.service.changes import PaymentChanges
 from system.payments.service.commands import PaymentCommands
 from system.payments.service.people import People
 from system.payments.service.reading import PaymentReads
@@ -92,11 +94,16 @@ def build(settings: Settings) -> Litestar:
     sessions = SessionVerifier(
         GuardedRedis(redis, circuit), settings.auth_service_urls, settings.internal_service_token
     )
+    people = People(store, directory)
     tidying = Tidying(store)
     token = settings.internal_service_token
     return create_app(
         settings,
-        [*http_entrypoints.routes(token), *diagnostics.routes(token, probes)],
+        [
+            *http_entrypoints.routes(token),
+            *webhooks.routes(settings.psp_webhook_secret),
+            *diagnostics.routes(token, probes),
+        ],
         checks={"database": db.ping, "redis": redis.ping, "rabbitmq": broker.health},
         on_startup=[
             db.start,
@@ -120,7 +127,8 @@ def build(settings: Settings) -> Litestar:
         state={
             "authenticator": Authenticator(KeyRing.from_settings(settings), sessions),
             "reads": PaymentReads(store, cache),
-            "commands": PaymentCommands(store, People(store, directory), cache),
+            "commands": PaymentCommands(store, people, cache),
+            "changes": PaymentChanges(store, people, cache),
         },
-        public_prefixes={"/payments": "/api/payments"},
+        public_prefixes={"/payments": "/api/payments", "/webhooks": "/api/webhooks"},
     )

@@ -7,9 +7,16 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
-from system.payments.domain import Payment, PaymentStatus, PaymentType, Person, Step
+from system.payments.domain import (
+    Payment,
+    PaymentStatus,
+    PaymentType,
+    Person,
+    ProviderNotice,
+    Step,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +72,61 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportQuery:
+    """A report that somebody asks for (R1.123); equal queries have equal answers.
+
+    Attributes:
+        visible_to: only payments this user sent or received; None for all (R1.103).
+        start: created then or later.
+        end: created then or earlier.
+        currency: only this one; None for all.
+    """
+
+    visible_to: str | None
+    start: datetime
+    end: datetime
+    currency: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What the payments of a report add up to; what does not occur is absent.
+
+    Attributes:
+        payments: how many there are.
+        amounts: sum by currency.
+        by_status: how many by status.
+        by_type: how many by type.
+    """
+
+    payments: int
+    amounts: Mapping[str, Decimal]
+    by_status: Mapping[PaymentStatus, int]
+    by_type: Mapping[PaymentType, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderNote:
+    """What the provider's word adds to a change of status (R1.122); None leaves a member alone.
+
+    Attributes:
+        psp_transaction_id: the provider's id.
+        psp_status: the provider's word.
+        metadata: kept with the history.
+    """
+
+    psp_transaction_id: str | None = None
+    psp_status: str | None = None
+    metadata: Mapping[str, Any] | None = None
+
+
+NO_NOTE: Final = ProviderNote()
+
+# A payment with its parties and its history, oldest first.
+Whole = tuple[Payment, Parties, Sequence[Step]]
+
+
+@dataclass(frozen=True, slots=True)
 class StoredAnswer:
     """What an Idempotency-Key was answered with before (R1.114).
 
@@ -83,7 +145,7 @@ class Fact:
 
     Attributes:
         type: `payment.created` and the like.
-        actor_id: the user who acted.
+        actor_id: the user who acted; None for the PSP, which is then named (R3.41).
         data: contents by the catalogue.
     """
 
@@ -132,8 +194,22 @@ class Unit(Protocol):
         message: str,
         *,
         failure_reason: str | None,
+        note: ProviderNote = NO_NOTE,
     ) -> Payment:
         """Change the status of a locked payment and add a row to its history (R1.119)."""
+
+    async def edit(self, payment: Payment, message: str) -> Payment:
+        """Write the members of a locked payment that can be edited, and a row to its history."""
+
+    async def whole(self, payment_id: str) -> Whole | None:
+        """Read a payment with parties and history as this transaction sees it."""
+
+    async def claim_notice(self, notice: ProviderNotice) -> bool:
+        """Note that the provider said this about a locked payment (R1.122).
+
+        Returns:
+            False if it had said so before.
+        """
 
     async def put_person(self, person: Person) -> None:
         """Bring the copy of a user up to this version; older ones change nothing (R2.21)."""
@@ -164,8 +240,14 @@ class Store(Protocol):
     async def page(self, query: ListQuery) -> Page:
         """Read a page of payments with their parties, in one query."""
 
-    async def payment(self, payment_id: str) -> tuple[Payment, Parties, Sequence[Step]] | None:
+    async def payment(self, payment_id: str) -> Whole | None:
         """Read a payment with parties and history, in one query."""
+
+    async def payable(self, but: str) -> Sequence[Person]:
+        """Read everybody who can be paid by a user, by name, in one query (R1.105)."""
+
+    async def totals(self, query: ReportQuery) -> Totals:
+        """Add up the payments of a report, in one query (R1.123)."""
 
     async def parties(self, payment_id: str) -> tuple[str, str | None] | None:
         """Read sender and recipient of a payment."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from system.payments.domain import ACTIVE, DELETED_NAME, Person
 from system.payments.ports import Unit
-from system.payments.service.commands import Forgetful
+from system.payments.service.freshness import Forgetful
 from system.platform.cache import keys
 from system.platform.database import Transaction
 from system.platform.events.consumer import Handler, after_commit

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 
-from system.payments.domain import Draft, Person
+from system.payments.domain import Person
 from system.payments.ports import Directory, DirectoryUnavailable, Store
+from system.payments.service import refusals
 from system.platform.http import errors
 
 _log = logging.getLogger(__name__)
@@ -36,25 +37,23 @@ class People:
             raise errors.token_revoked()
         return person
 
-    async def recipient(self, draft: Draft) -> Person:
-        """Return whom a draft pays; its id wins over its e-mail.
+    async def recipient(self, user_id: str | None, email: str | None) -> Person:
+        """Return whom a payment names; at least one is given, the id wins over the e-mail.
 
         Raises:
             ApiError: 404 RECIPIENT_NOT_FOUND for an unknown, deleted or suspended user; 503 if
                 nobody can say.
         """
-        person = await self._named(draft)
+        person = await self._named(user_id, email)
         if person is None or not person.can_receive:
-            raise errors.missing("RECIPIENT_NOT_FOUND", "Recipient not found")
+            raise refusals.recipient_not_found()
         return person
 
-    async def _named(self, draft: Draft) -> Person | None:
-        if draft.recipient_id is not None:
-            known = await self._store.person(draft.recipient_id)
-            return known or await self._fetch(user_id=draft.recipient_id)
-        assert draft.recipient_email is not None, "a draft names its recipient one way or the other"
-        known = await self._store.person_by_email(draft.recipient_email)
-        return known or await self._fetch(email=draft.recipient_email)
+    async def _named(self, user_id: str | None, email: str | None) -> Person | None:
+        if user_id is not None:
+            return await self._store.person(user_id) or await self._fetch(user_id=user_id)
+        assert email is not None, "a payment names its recipient one way or the other"
+        return await self._store.person_by_email(email) or await self._fetch(email=email)
 
     async def _fetch(self, *, user_id: str = "", email: str = "") -> Person | None:
         try:

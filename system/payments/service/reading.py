@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import datetime, time
 from typing import Final, Protocol
 
 import msgspec
 
-from system.payments.domain import Actor, Payment, may_see
-from system.payments.ports import ListQuery, Store
+from system.payments.domain import DAY_ENDS, DAY_STARTS, Actor, Payment, may_see
+from system.payments.ports import ListQuery, ReportQuery, Store
 from system.payments.service import shape
-from system.payments.service.commands import payment_not_found
+from system.payments.service.refusals import payment_not_found
 from system.platform.cache import keys
 from system.platform.cache.cache import Admit, Answer, Loaded, Loader
 from system.platform.http import errors
@@ -86,6 +87,26 @@ class PaymentReads:
 
         return await self._cache.read(keys.payment(payment_id), load, bypass=fresh, admit=admit)
 
+    async def recipients(self, user_id: str, *, fresh: bool) -> Answer:
+        """Whom a user can pay, by name (R1.105)."""
+
+        async def load() -> Loaded:
+            people = await self._store.payable(user_id)
+            return Loaded(_encode([shape.recipient_json(person) for person in people]))
+
+        return await self._cache.read(keys.recipients(user_id), load, bypass=fresh)
+
+    async def report(self, actor: Actor, query: ReportQuery, *, fresh: bool) -> Answer:
+        """What the payments of a period add up to (R1.123)."""
+
+        async def load() -> Loaded:
+            return Loaded(_encode(shape.report_json(query, await self._store.totals(query))))
+
+        assert actor.user_id is not None, "only users read"
+        start, end = day_or_moment(query.start, DAY_STARTS), day_or_moment(query.end, DAY_ENDS)
+        entry = keys.payment_report(actor.user_id, actor.is_admin, start, end, query.currency or "")
+        return await self._cache.read(entry, load, bypass=fresh)
+
     async def parties(self, payment_id: str) -> tuple[str, str | None]:
         """Sender and recipient, for who may hear of a payment (R4.20).
 
@@ -114,6 +135,11 @@ def normal_form(query: ListQuery) -> str:
             "" if query.max_amount is None else str(query.max_amount),
         )
     )
+
+
+def day_or_moment(bound: datetime, whole: time) -> str:
+    """Write a bound of a report: the day alone where it is the day's own bound (R6.16)."""
+    return bound.date().isoformat() if bound.time() == whole else bound.isoformat()
 
 
 def _people(payment: Payment) -> tuple[str, ...]:

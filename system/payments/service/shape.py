@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
-from system.payments.domain import Payment, PaymentStatus, Step, amount_text
-from system.payments.ports import Parties
+from system.payments.domain import (
+    Payment,
+    PaymentStatus,
+    PaymentType,
+    Person,
+    Step,
+    amount_text,
+)
+from system.payments.ports import Parties, ReportQuery, Totals
 from system.platform.moments import timestamp
 
 
@@ -66,6 +74,37 @@ def created_data(payment: Payment) -> dict[str, Any]:
         "type": payment.type.value,
         "description": payment.description,
         "createdAt": timestamp(payment.created_at),
+    }
+
+
+def edited_data(before: Payment, after: Payment, changes: Sequence[str]) -> dict[str, Any]:
+    """Data of the `payment.updated` of an edit (R3.35)."""
+    data = {**_core(after), "changes": list(changes), "updatedAt": timestamp(after.updated_at)}
+    if after.recipient_id != before.recipient_id:
+        data["previousRecipientId"] = before.recipient_id
+    return data
+
+
+def recipient_json(person: Person) -> dict[str, Any]:
+    """Somebody who can be paid (R1.105)."""
+    return {"id": person.id, "email": person.email, "name": person.name}
+
+
+def report_json(query: ReportQuery, totals: Totals) -> dict[str, Any]:
+    """A report (R1.123); every status and type is there, with 0 where none occurs."""
+    amounts = {currency: amount_text(sum_) for currency, sum_ in sorted(totals.amounts.items())}
+    if not amounts:
+        total: str | None = amount_text(Decimal(0))
+    else:
+        # Sums of different currencies have no sum.
+        total = None if len(amounts) > 1 else next(iter(amounts.values()))
+    return {
+        "totalPayments": totals.payments,
+        "totalAmount": total,
+        "totalsByCurrency": amounts,
+        "byStatus": {status.value: totals.by_status.get(status, 0) for status in PaymentStatus},
+        "byType": {kind.value: totals.by_type.get(kind, 0) for kind in PaymentType},
+        "period": {"start": timestamp(query.start), "end": timestamp(query.end)},
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -11,14 +12,26 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from system.payments.domain import Payment, PaymentStatus, PaymentType, Person, Step
+from system.payments.domain import (
+    Payment,
+    PaymentStatus,
+    PaymentType,
+    Person,
+    ProviderNotice,
+    Step,
+)
 from system.payments.ports import (
+    NO_NOTE,
     DirectoryUnavailable,
     Fact,
     ListQuery,
     Page,
     Parties,
+    ProviderNote,
+    ReportQuery,
     StoredAnswer,
+    Totals,
+    Whole,
 )
 from system.platform.cache.cache import Admit, Answer, Loaded, Loader, Outcome
 from system.platform.cache.keys import Entry
@@ -35,7 +48,9 @@ class FakeStore:
         self.people: dict[str, Person] = {}
         self.answers: dict[tuple[str, str], StoredAnswer] = {}
         self.facts: list[Fact] = []
+        self.notices: set[tuple[str, PaymentStatus, str | None]] = set()
         self.queries: list[ListQuery] = []
+        self.reports: list[ReportQuery] = []
         self._turn = asyncio.Lock()
         self._ticks = 0
 
@@ -48,12 +63,12 @@ class FakeStore:
     async def transaction(self) -> AsyncIterator[FakeUnit]:
         async with self._turn:
             before = (dict(self.payments), list(self.steps), dict(self.people))
-            before_too = (dict(self.answers), list(self.facts))
+            before_too = (dict(self.answers), list(self.facts), set(self.notices))
             try:
                 yield FakeUnit(self)
             except BaseException:
                 self.payments, self.steps, self.people = before
-                self.answers, self.facts = before_too
+                self.answers, self.facts, self.notices = before_too
                 raise
 
     async def stored_answer(self, user_id: str, key: str) -> StoredAnswer | None:
@@ -75,7 +90,30 @@ class FakeStore:
         skipped = (query.page - 1) * query.limit
         return Page(found[skipped : skipped + query.limit], len(found))
 
-    async def payment(self, payment_id: str) -> tuple[Payment, Parties, Sequence[Step]] | None:
+    async def payable(self, but: str) -> Sequence[Person]:
+        found = [p for p in self.people.values() if p.can_receive and p.id != but]
+        return sorted(found, key=lambda person: (person.name, person.id))
+
+    async def totals(self, query: ReportQuery) -> Totals:
+        self.reports.append(query)
+        chosen = [
+            payment
+            for payment in self.payments.values()
+            if query.visible_to in (None, payment.sender_id, payment.recipient_id)
+            and query.start <= payment.created_at <= query.end
+            and query.currency in (None, payment.currency)
+        ]
+        amounts: dict[str, Decimal] = {}
+        for payment in chosen:
+            amounts[payment.currency] = amounts.get(payment.currency, Decimal(0)) + payment.amount
+        return Totals(
+            len(chosen),
+            amounts,
+            Counter(payment.status for payment in chosen),
+            Counter(payment.type for payment in chosen),
+        )
+
+    async def payment(self, payment_id: str) -> Whole | None:
         payment = self.payments.get(payment_id)
         if payment is None:
             return None
@@ -157,6 +195,7 @@ class FakeUnit:
         message: str,
         *,
         failure_reason: str | None,
+        note: ProviderNote = NO_NOTE,
     ) -> Payment:
         now = self._store.now
         changed = replace(
@@ -164,10 +203,26 @@ class FakeUnit:
             status=status,
             failure_reason=failure_reason,
             completed_at=now if status is PaymentStatus.COMPLETED else None,
+            psp_transaction_id=note.psp_transaction_id or payment.psp_transaction_id,
+            psp_status=note.psp_status or payment.psp_status,
             updated_at=now,
         )
-        self._note(changed, message)
+        self._note(changed, message, note)
         return changed
+
+    async def edit(self, payment: Payment, message: str) -> Payment:
+        written = replace(payment, updated_at=self._store.now)
+        self._note(written, message)
+        return written
+
+    async def whole(self, payment_id: str) -> Whole | None:
+        return await self._store.payment(payment_id)
+
+    async def claim_notice(self, notice: ProviderNotice) -> bool:
+        said = (notice.payment_id, notice.status, notice.psp_transaction_id)
+        new = said not in self._store.notices
+        self._store.notices.add(said)
+        return new
 
     async def put_person(self, person: Person) -> None:
         known = self._store.people.get(person.id)
@@ -178,7 +233,7 @@ class FakeUnit:
         self._store.facts.append(fact)
         return str(uuid.uuid4())
 
-    def _note(self, payment: Payment, message: str) -> None:
+    def _note(self, payment: Payment, message: str, note: ProviderNote = NO_NOTE) -> None:
         self._store.payments[payment.id] = payment
         self._store.steps.append(
             Step(
@@ -186,8 +241,8 @@ class FakeUnit:
                 payment.id,
                 payment.status,
                 message,
-                None,
-                None,
+                note.psp_transaction_id,
+                note.metadata,
                 payment.updated_at,
             )
         )

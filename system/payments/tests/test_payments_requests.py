@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from system.payments.domain import Actor, ActorRole, PaymentStatus
-from system.payments.entrypoints.http import KEY_HEADER, NEW_PAYMENT, list_query
+from system.payments.entrypoints.requests import KEY_HEADER, NEW_PAYMENT, list_query
 from system.payments.ports import ListQuery
 from system.payments.service.reading import normal_form
 from system.platform.http.errors import ApiError

@@ -10,61 +10,19 @@ from typing import Any
 import msgspec
 import pytest
 
-from system.payments.domain import Actor, ActorRole, Draft, PaymentStatus, PaymentType, Person
+from system.payments.domain import Actor, ActorRole, PaymentStatus, PaymentType, Person
 from system.payments.ports import ListQuery
-from system.payments.service.commands import PaymentCommands
-from system.payments.service.people import People
-from system.payments.service.reading import PaymentReads, normal_form
-from system.payments.tests.fakes import START, FakeCache, FakeDirectory, FakeStore
+from system.payments.service.reading import normal_form
+from system.payments.tests.desk import ADMIN, CUSTOMER, OTHER, VENDOR, Desk, draft, person, refused
+from system.payments.tests.fakes import START
 from system.platform.cache.cache import Outcome
 from system.platform.events import catalogue
 from system.platform.http.errors import ApiError
-
-CUSTOMER, VENDOR, OTHER = (str(uuid.uuid4()) for _ in range(3))
-ADMIN = Actor(str(uuid.uuid4()), ActorRole.ADMIN)
-
-
-def person(user_id: str, name: str, status: str = "active") -> Person:
-    return Person(user_id, f"{name}@x.test", name, status, 1)
-
-
-def draft(**changes: Any) -> Draft:
-    values: dict[str, Any] = {
-        "amount": Decimal("100.50"),
-        "currency": "USD",
-        "type": PaymentType.INSTANT,
-        "description": "x",
-        "recipient_id": VENDOR,
-        "recipient_email": None,
-        "metadata": None,
-    }
-    return Draft(**{**values, **changes})
-
-
-class Desk:
-    """Payments with everything behind it in memory."""
-
-    def __init__(self) -> None:
-        self.store = FakeStore()
-        self.directory = FakeDirectory()
-        self.cache = FakeCache()
-        self.commands = PaymentCommands(self.store, People(self.store, self.directory), self.cache)
-        self.reads = PaymentReads(self.store, self.cache)
-        for known in (person(CUSTOMER, "c"), person(VENDOR, "v"), person(OTHER, "o")):
-            self.store.people[known.id] = known
-
-    async def paid(self, **changes: Any) -> str:
-        created = await self.commands.create(CUSTOMER, draft(**changes), None)
-        return str(created.data["id"])
 
 
 @pytest.fixture
 def desk() -> Desk:
     return Desk()
-
-
-def refused(error: pytest.ExceptionInfo[ApiError]) -> tuple[int, str]:
-    return error.value.status, error.value.code
 
 
 async def test_create_makes_payment_history_and_event(desk: Desk) -> None:
@@ -239,7 +197,7 @@ async def test_simultaneous_requests_with_one_key_pay_once(desk: Desk) -> None:
 async def change(
     desk: Desk, payment_id: str, to: str, actor: Actor = ADMIN, reason: str | None = None
 ) -> dict[str, Any]:
-    return dict(await desk.commands.change_status(actor, payment_id, PaymentStatus(to), reason))
+    return dict(await desk.changes.change_status(actor, payment_id, PaymentStatus(to), reason))
 
 
 @pytest.mark.parametrize(

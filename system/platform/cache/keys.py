@@ -80,7 +80,10 @@ def payment_list(user_id: str, is_admin: bool, parameters: str) -> Entry:
 
 
 def payment_report(user_id: str, is_admin: bool, start: str, end: str, currency: str) -> Entry:
-    """A report over whole UTC days `start`..`end` (YYYY-MM-DD); currency "" for all (R6.16)."""
+    """A report from `start` to `end`; currency "" for all (R6.16).
+
+    A bound is written YYYY-MM-DD where it is the bound of a whole UTC day, else as its moment.
+    """
     viewer = ADMIN_VIEWER if is_admin else user_id
     return Entry(
         f"payments:report:{viewer}:{start}:{end}:{currency}",

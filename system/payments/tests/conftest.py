@@ -1,0 +1,37 @@
+"""Gives the tests of payments people who are logged in to the running platform."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from system.payments.tests.callers import Stack, User
+
+
+@pytest.fixture
+def login(stack: Stack) -> Iterator[Callable[[str], User]]:
+    users: list[User] = []
+
+    def make(role: str) -> User:
+        users.append(User(stack, stack.account(role)))
+        return users[-1]
+
+    yield make
+    for user in users:
+        user.close()
+
+
+@pytest.fixture
+def customer(login: Callable[[str], User]) -> User:
+    return login("customer")
+
+
+@pytest.fixture
+def vendor(login: Callable[[str], User]) -> User:
+    return login("vendor")
+
+
+@pytest.fixture
+def admin(login: Callable[[str], User]) -> User:
+    return login("admin")
