@@ -31,9 +31,7 @@ UNIT := harness reports defects security loadtests/tests/test_engine_estimation.
 	system/gateway/tests/test_gateway_forwarding.py \
 	system/gateway/tests/test_gateway_frames.py system/gateway/tests/test_gateway_http.py \
 	system/gateway/tests/test_gateway_paths.py system/gateway/tests/test_gateway_rooms.py \
-	system/payments/tests/test_payments_domain.py \
-	system/payments/tests/test_payments_requests.py \
-	system/payments/tests/test_payments_service.py \
+	system/payments \
 	system/platform/events/tests/test_copies.py system/platform/events/tests/test_envelope.py \
 	system/platform/events/tests/test_topology.py system/platform/http \
 	system/platform/observability system/platform/security \

@@ -77,6 +77,16 @@ _WHOLE_AMOUNT: Final = {
 }
 
 
+def _left_to_its_code(_: Mapping[str, Any]) -> Iterable[Issue]:
+    return ()
+
+
+# R1.116 has a code of its own for this; only the description needs to know here.
+_NOT_BOTH_RECIPIENTS: Final = DescribedRule(
+    _left_to_its_code, {"not": {"required": ["recipientId", "recipientEmail"]}}
+)
+
+
 def _same_bound(first: str, second: str) -> Rule:
     def rule(values: Mapping[str, Any]) -> Iterable[Issue]:
         one, other = values.get(first), values.get(second)
@@ -142,6 +152,7 @@ EDIT: Final = Schema(
             "recipientEmail",
             "metadata",
         ),
+        _NOT_BOTH_RECIPIENTS,
         DescribedRule(_whole_amount, _WHOLE_AMOUNT),
     ],
 )

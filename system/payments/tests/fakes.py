@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -249,9 +249,10 @@ class FakeUnit:
 
 
 class FakeDirectory:
-    """auth-service's users, which may be away."""
+    """auth-service's users, which may be away; `meanwhile` happens while it is asked."""
 
     def __init__(self) -> None:
+        self.meanwhile: Callable[[], None] = lambda: None
         self.people: dict[str, Person] = {}
         self.away = False
         self.asked = 0
@@ -266,6 +267,7 @@ class FakeDirectory:
 
     def _ask(self) -> None:
         self.asked += 1
+        self.meanwhile()
         if self.away:
             raise DirectoryUnavailable("away")
 

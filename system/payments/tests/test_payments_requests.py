@@ -1,4 +1,4 @@
-"""Holds the reading of list parameters and of new payments to R1.110 and R1.111, by tables."""
+"""Holds the reading of requests to R1.110, R1.111, R1.116, R1.118 and R1.123, by tables."""
 
 from __future__ import annotations
 
@@ -9,13 +9,28 @@ from typing import Any
 
 import pytest
 
-from system.payments.domain import Actor, ActorRole, PaymentStatus
-from system.payments.entrypoints.requests import KEY_HEADER, NEW_PAYMENT, list_query
-from system.payments.ports import ListQuery
+from system.payments.domain import (
+    Actor,
+    ActorRole,
+    Edit,
+    PaymentStatus,
+    PaymentType,
+    ProviderNotice,
+)
+from system.payments.entrypoints.requests import (
+    KEY_HEADER,
+    NEW_PAYMENT,
+    edit_of,
+    list_query,
+    notice_of,
+    report_query,
+)
+from system.payments.ports import ListQuery, ReportQuery
 from system.payments.service.reading import normal_form
 from system.platform.http.errors import ApiError
 
 USER = Actor("u", ActorRole.CUSTOMER)
+ID = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 DAY_END = datetime(2026, 1, 31, 23, 59, 59, 999000, UTC)
 
 
@@ -54,6 +69,7 @@ def test_list_parameters(given: dict[str, str], expected: dict[str, Any] | None)
     [
         ({"page": "0"}, ["page"]),
         ({"page": "1.5"}, ["page"]),
+        ({"page": "1" * 16}, ["page"]),
         ({"limit": "0"}, ["limit"]),
         ({"limit": "101"}, ["limit"]),
         ({"sort": "id"}, ["sort"]),
@@ -144,6 +160,7 @@ def test_new_payments(change: Mapping[str, Any], member: str, expected: Any) -> 
         ({"amount": "1e3"}, ["amount"]),
         ({"amount": "-1"}, ["amount"]),
         ({"amount": " 1"}, ["amount"]),
+        ({"amount": Decimal("0.29999999999999999")}, ["amount"]),
         ({"amount": True}, ["amount"]),
         ({"amount": None}, ["amount"]),
         ({"amount": "5.50", "currency": "JPY"}, ["amount"]),
@@ -189,3 +206,136 @@ def test_idempotency_keys(key: str, good: bool) -> None:
 def test_bad_idempotency_keys(key: str) -> None:
     """Longer or other characters are refused (R1.114)."""
     assert KEY_HEADER.collect({"Idempotency-Key": key})[1]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"amount": "7"}, Edit(amount=Decimal("7.00"))),
+        ({"currency": "eur"}, Edit(currency="EUR")),
+        ({"type": "recurring"}, Edit(type=PaymentType.RECURRING)),
+        ({"description": ""}, Edit(description="")),
+        ({"description": "<b>"}, Edit(description="")),
+        ({"recipientId": ID.upper()}, Edit(recipient_id=ID)),
+        ({"recipientEmail": " V@X.test"}, Edit(recipient_email="v@x.test")),
+        ({"metadata": {}}, Edit(metadata={})),
+        ({"amount": "5.00", "currency": "JPY"}, Edit(amount=Decimal("5.00"), currency="JPY")),
+        ({"amount": "5.50"}, Edit(amount=Decimal("5.50"))),
+    ],
+)
+def test_edits(given: dict[str, Any], expected: Edit) -> None:
+    """Any member alone is an edit; what is not there stays (R1.116)."""
+    assert edit_of({"id": ID}, given) == (ID, expected)
+
+
+@pytest.mark.parametrize(
+    ("given", "paths"),
+    [
+        ({}, [[]]),
+        ({"status": "completed"}, [[]]),
+        ({"amount": "0"}, [["amount"]]),
+        ({"amount": "5.50", "currency": "JPY"}, [["amount"]]),
+        ({"description": "x" * 501}, [["description"]]),
+        ({"metadata": None}, [["metadata"]]),
+        ({"recipientId": "x", "recipientEmail": "v@x.test"}, [["recipientId"]]),
+        ({"type": "x", "currency": "XXX"}, [["currency"], ["type"]]),
+    ],
+)
+def test_bad_edits(given: dict[str, Any], paths: list[list[str]]) -> None:
+    """Each broken rule is a VALIDATION_ERROR that names its member (R1.116)."""
+    with pytest.raises(ApiError) as error:
+        edit_of({"id": ID}, given)
+
+    assert error.value.code == "VALIDATION_ERROR"
+    assert [issue["path"] for issue in error.value.details] == paths
+
+
+def test_path_and_body_are_judged_at_once() -> None:
+    """R1.16."""
+    with pytest.raises(ApiError) as error:
+        edit_of({"id": "x"}, {"amount": "x"})
+
+    assert [issue["path"] for issue in error.value.details] == [["id"], ["amount"]]
+
+
+def test_two_recipients_have_a_code_of_their_own() -> None:
+    """R1.116: by id and by e-mail, even if they are one."""
+    with pytest.raises(ApiError) as error:
+        edit_of({"id": ID}, {"recipientId": ID, "recipientEmail": "v@x.test"})
+
+    assert (error.value.status, error.value.code) == (400, "INVALID_RECIPIENT")
+
+
+NOW = datetime(2026, 3, 5, 13, 30, tzinfo=UTC)
+VENDOR = Actor("v", ActorRole.VENDOR)
+
+
+@pytest.mark.parametrize(
+    ("given", "start", "end", "currency"),
+    [
+        ({}, "2026-02-03", "2026-03-05", None),
+        ({"startDate": "2026-03-01"}, "2026-03-01", "2026-03-05", None),
+        ({"endDate": "2026-01-31"}, "2026-01-01", "2026-01-31", None),
+        ({"startDate": "2026-01-31", "endDate": "2026-01-31"}, "2026-01-31", "2026-01-31", None),
+        ({"currency": "eur"}, "2026-02-03", "2026-03-05", "EUR"),
+    ],
+)
+def test_report_parameters(
+    given: dict[str, str], start: str, end: str, currency: str | None
+) -> None:
+    """Whole UTC days, the last 31 of them by default (R1.123)."""
+    query = report_query(VENDOR, given, NOW)
+
+    assert query == ReportQuery(
+        "v",
+        datetime.fromisoformat(f"{start}T00:00:00Z"),
+        datetime.fromisoformat(f"{end}T23:59:59.999Z"),
+        currency,
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "paths"),
+    [
+        ({"startDate": "x", "endDate": "x", "currency": "x"}, ["startDate", "endDate", "currency"]),
+        ({"startDate": "2026-01-02", "endDate": "2026-01-01"}, ["endDate"]),
+        ({"startDate": "2026-03-06"}, ["startDate"]),
+    ],
+)
+def test_bad_report_parameters(given: dict[str, str], paths: list[str]) -> None:
+    """A period that ends before it starts is none (R1.106)."""
+    with pytest.raises(ApiError) as error:
+        report_query(VENDOR, given, NOW)
+
+    assert [issue["path"] for issue in error.value.details] == [[path] for path in paths]
+
+
+def test_notices() -> None:
+    """Only payment and status are required; texts are cleaned (R1.118, R1.19)."""
+    assert notice_of({"paymentId": ID, "status": "failed"}) == ProviderNotice(
+        ID, PaymentStatus.FAILED
+    )
+    assert notice_of(
+        {
+            "paymentId": ID,
+            "status": "failed",
+            "pspTransactionId": " 1<b> ",
+            "pspStatus": "NO",
+            "failureReason": "no funds",
+            "metadata": {"a": 1},
+        }
+    ) == ProviderNotice(ID, PaymentStatus.FAILED, "1", "NO", "no funds", {"a": 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "longest"), [("pspTransactionId", 255), ("pspStatus", 100), ("failureReason", 1000)]
+)
+def test_lengths_of_notices(name: str, longest: int) -> None:
+    """R1.118."""
+    good = {"paymentId": ID, "status": "failed", name: "x" * longest}
+
+    notice_of(good)
+    with pytest.raises(ApiError) as error:
+        notice_of({**good, name: "x" * (longest + 1)})
+
+    assert [issue["path"] for issue in error.value.details] == [[name]]
