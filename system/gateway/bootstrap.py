@@ -11,10 +11,12 @@ from redis.asyncio import Redis
 from system.gateway.adapters.bridge import BrokerBridge, instance_name
 from system.gateway.adapters.limiters import RedisCredentialLimiter, RedisGeneralLimiter
 from system.gateway.adapters.payment_parties import InternalPaymentParties
+from system.gateway.adapters.service_descriptions import InternalDescriptions
 from system.gateway.adapters.upstream import Upstream
 from system.gateway.domain.routes import Service
 from system.gateway.ports import Authentication, Bridge
 from system.gateway.service.admission import AdmissionService, Exemptions
+from system.gateway.service.description import DescriptionService
 from system.gateway.service.realtime import RealtimeService
 from system.platform import redis_connection
 from system.platform.config import Settings
@@ -37,6 +39,7 @@ class Gateway:
         authentication: judges tokens.
         admission: limits, tokens, roles.
         realtime: the WebSocket members.
+        description: of the API.
         bridge: events from the broker.
         health: of this process.
         sessions: session look-ups, with connections of their own.
@@ -48,6 +51,7 @@ class Gateway:
     authentication: Authentication
     admission: AdmissionService
     realtime: RealtimeService
+    description: DescriptionService
     bridge: Bridge
     health: Health
     sessions: SessionVerifier
@@ -110,6 +114,10 @@ def build(settings: Settings, environ: Mapping[str, str]) -> Gateway:
             sessions,
             InternalPaymentParties(upstreams[Service.PAYMENTS], settings.internal_service_token),
             forget_session=sessions.forget,
+        ),
+        description=DescriptionService(
+            InternalDescriptions(upstreams, settings.internal_service_token),
+            settings.public_origin,
         ),
         bridge=bridge,
         health=Health(settings.service_name, _checks(redis, bridge, upstreams), {"authService"}),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from system.gateway.domain.limits import Admission, Quota
+from system.gateway.domain.routes import Service
 from system.platform.security.principal import Principal
 
 
@@ -54,6 +55,13 @@ class PaymentParties(Protocol):
 
     async def of(self, payment_id: str) -> Parties | None:
         """The parties; None for an unknown payment or if nobody can say."""
+
+
+class ServiceDescriptions(Protocol):
+    """Knows what the routes of each service take and give (R1.154)."""
+
+    async def of(self, service: Service) -> Mapping[str, Any] | None:
+        """`paths` and `components` of a service, with its own paths; None if it does not say."""
 
 
 class Outlet(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from aiohttp import web
@@ -41,6 +41,7 @@ class HttpEntry:
         health: of this process.
         trusted_proxies: R1.40.
         cors_origins: R1.46.
+        pages: what the gateway answers itself and counts, by method and path.
     """
 
     def __init__(
@@ -53,8 +54,11 @@ class HttpEntry:
         health: Health,
         trusted_proxies: frozenset[str],
         cors_origins: frozenset[str],
+        pages: Mapping[tuple[str, str], Local] | None = None,
     ) -> None:
         self._table = table
+        self._pages = dict(pages or {})
+        self._page_paths = frozenset(path for _, path in self._pages)
         self._upstreams = upstreams
         self._admission = admission
         self._websocket = websocket
@@ -142,13 +146,18 @@ class HttpEntry:
             return await self._handshake(call, query, upgrade)
         if upgrade:
             raise errors.not_found(method, raw_path)  # R4.1
+        page = self._pages.get((method, path))
+        if page is not None:
+            call.template = path
+            return await page(call)
         return await self._proxied(call, method, raw_path, path, query)
 
     async def _proxied(
         self, call: Call, method: str, raw_path: str, path: str, query: str
     ) -> web.StreamResponse:
         if method == "OPTIONS":
-            if path in self._local or self._table.knows(path) or raw_path == "*":
+            own = path in self._local or path in self._page_paths
+            if own or self._table.knows(path) or raw_path == "*":
                 return await call.preflight()
             raise errors.not_found(method, raw_path)
         route = self._table.find(method, path) if path else None

@@ -15,6 +15,7 @@ import uvloop
 
 from system.gateway.bootstrap import Gateway, build
 from system.gateway.domain.routes import RouteTable
+from system.gateway.entrypoints.description import DescriptionEntry
 from system.gateway.entrypoints.http import GatewayServer, HttpEntry, make_server
 from system.gateway.entrypoints.websocket import WebSocketEntry
 from system.platform.config import Settings, load_or_exit
@@ -29,6 +30,7 @@ BACKLOG: Final = 4_096
 def make_entry(gateway: Gateway) -> HttpEntry:
     """The handler over a gateway's parts."""
     settings = gateway.settings
+    pages = DescriptionEntry(gateway.description).handlers() if settings.api_docs_enabled else {}
     return HttpEntry(
         table=RouteTable(),
         upstreams=gateway.upstreams,
@@ -37,6 +39,7 @@ def make_entry(gateway: Gateway) -> HttpEntry:
         health=gateway.health,
         trusted_proxies=settings.trusted_proxies,
         cors_origins=frozenset(settings.cors_origins),
+        pages=pages,
     )
 
 

@@ -569,6 +569,24 @@ class Date(Field):
         }
 
 
+# Any JSON value that PostgreSQL can keep, and where the API description has it.
+JSON_COMPONENT: Final = "#/components/schemas/JsonValue"
+_NO_NUL: Final = r"^[^\u0000]*$"
+_JSON_OBJECT: Final[dict[str, Any]] = {
+    "type": "object",
+    "propertyNames": {"pattern": _NO_NUL},
+    "additionalProperties": {"$ref": JSON_COMPONENT},
+}
+JSON_VALUE: Final[dict[str, Any]] = {
+    "anyOf": [
+        {"type": ["null", "boolean", "number"]},
+        {"type": "string", "pattern": _NO_NUL},
+        {"type": "array", "items": {"$ref": JSON_COMPONENT}},
+        _JSON_OBJECT,
+    ]
+}
+
+
 def _has_nul(value: Any) -> bool:
     if isinstance(value, str):
         return "\0" in value
@@ -598,7 +616,7 @@ class JsonValue(Field):
         return value
 
     def json_schema(self) -> dict[str, Any]:
-        return {}
+        return {"$ref": JSON_COMPONENT}
 
 
 @dataclass(frozen=True)
@@ -620,7 +638,7 @@ class JsonObject(JsonValue):
         return {}
 
     def json_schema(self) -> dict[str, Any]:
-        return {"type": "object"}
+        return _JSON_OBJECT
 
 
 # Looks at what could be read and names what does not fit together.
