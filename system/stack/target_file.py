@@ -26,7 +26,7 @@ _FEATURES: dict[str, bool | str] = {
     "webhooks": _NOT_BUILT,
     "reports": _NOT_BUILT,
     "recipients": _NOT_BUILT,
-    "api-docs": _NOT_BUILT,
+    "api-docs": True,
     "lockout": _NOT_BUILT,
     "cookies": _NOT_BUILT,
     "frontend": _NOT_BUILT,
