@@ -23,9 +23,9 @@ _FEATURES: dict[str, bool | str] = {
     "password-change": _NOT_BUILT,
     "devices": _NOT_BUILT,
     "key-rotation": _NOT_BUILT,
-    "webhooks": _NOT_BUILT,
-    "reports": _NOT_BUILT,
-    "recipients": _NOT_BUILT,
+    "webhooks": True,
+    "reports": True,
+    "recipients": True,
     "api-docs": True,
     "lockout": _NOT_BUILT,
     "cookies": _NOT_BUILT,
@@ -100,6 +100,7 @@ def _access(ports: Mapping[str, int], credentials: Credentials, logs: Path) -> d
             "refresh": {"kid": credentials.refresh.kid, "secret": credentials.refresh.secret},
         },
         "internal": {"token": credentials.internal_token},
+        "webhooks": {"secret": credentials.psp_webhook},
         "logs": {"folder": str(logs)},
     }
 

@@ -132,6 +132,7 @@ def test_the_target_grants_the_access_it_promises(
     assert target["services"]["admin"]["url"] == f"http://127.0.0.1:{PORTS['admin']}"
     assert target["accounts"]["vendor"]["email"] == "vendor@example.com"
     assert target["access"]["keys"]["refresh"]["secret"] == credentials.refresh.secret
+    assert target["access"]["webhooks"]["secret"] == credentials.psp_webhook
     assert credentials.superusers["auth"] in target["access"]["db"]["auth"]["url"]
     assert credentials.runtimes["auth"] in target["access"]["db"]["auth"]["service_url"]
     assert target["commands"]["dlq"].endswith("'/a project/bin/dlq'")
