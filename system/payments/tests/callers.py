@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+import json
+import ssl
 import time
 import uuid
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import httpx
+import psycopg
 
 
 class Stack(Protocol):
     """What these tests use of the fixture `stack`."""
 
     target: dict[str, Any]
+    origin: str
     services: dict[str, str]
+    exempt: str
+    trust: ssl.SSLContext
 
     def account(self, role: str) -> dict[str, str]: ...
     def control(self, part: str, action: str) -> None: ...
@@ -25,6 +33,7 @@ class User:
     """Somebody logged in, with calls to payments-service."""
 
     def __init__(self, stack: Stack, credentials: dict[str, str]) -> None:
+        self.credentials = credentials
         self._http = httpx.Client(base_url=stack.services["payments"], timeout=10)
         answer = httpx.post(f"{stack.services['auth']}/auth/login", json=credentials, timeout=10)
         assert answer.status_code == 200, answer.text
@@ -50,6 +59,10 @@ class User:
 
     def post(self, body: Any, **headers: str) -> httpx.Response:
         return self._http.post("/payments", json=body, headers=headers)
+
+    def send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """Send any request."""
+        return self._http.request(method, path, **options)
 
     def put(self, payment_id: str, **changes: Any) -> httpx.Response:
         return self._http.put(f"/payments/{payment_id}", json=changes)
@@ -86,3 +99,45 @@ def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
 
 def seen(answer: httpx.Response) -> tuple[int, str | None]:
     return answer.status_code, answer.headers.get("X-Cache")
+
+
+class Provider:
+    """The payment provider, who signs what it says (R1.121)."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._url = f"{stack.services['payments']}/webhooks/payments"
+        self._secret = stack.target["access"]["webhooks"]["secret"].encode()
+
+    def say(self, payment_id: str, status: str, **more: Any) -> httpx.Response:
+        return self.send(json.dumps({"paymentId": payment_id, "status": status, **more}).encode())
+
+    def send(
+        self, body: bytes, url: str | None = None, client: httpx.Client | None = None
+    ) -> httpx.Response:
+        """Send signed bytes, to the service or, by another client, to another URL."""
+        now = str(int(time.time()))
+        digest = hmac.new(self._secret, now.encode() + b"." + body, hashlib.sha256).hexdigest()
+        headers = {
+            "Content-Type": "application/json",
+            "X-Webhook-Timestamp": now,
+            "X-Webhook-Signature": f"sha256={digest}",
+        }
+        post = httpx.post if client is None else client.post
+        return post(url or self._url, content=body, headers=headers)
+
+
+def outcome(answer: httpx.Response) -> tuple[int, str | None]:
+    """Status and error code of an answer."""
+    if answer.is_success:
+        return answer.status_code, None
+    return answer.status_code, answer.json()["error"]["code"]
+
+
+def events_of(stack: Stack, payment_id: str) -> list[dict[str, Any]]:
+    """The envelopes of a payment's events, in the order they were written."""
+    with psycopg.connect(stack.database("payments")) as db:
+        rows = db.execute(
+            "SELECT envelope FROM outbox WHERE envelope->'data'->>'paymentId' = %s ORDER BY seq",
+            [payment_id],
+        ).fetchall()
+    return [envelope for (envelope,) in rows]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from system.payments.tests.callers import Stack, User
+from system.payments.tests.callers import Provider, Stack, User, newcomer
 
 
 @pytest.fixture
@@ -35,3 +35,22 @@ def vendor(login: Callable[[str], User]) -> User:
 @pytest.fixture
 def admin(login: Callable[[str], User]) -> User:
     return login("admin")
+
+
+@pytest.fixture
+def provider(stack: Stack) -> Provider:
+    return Provider(stack)
+
+
+@pytest.fixture
+def register(stack: Stack) -> Iterator[Callable[[], User]]:
+    """Makes somebody new at each call."""
+    users: list[User] = []
+
+    def make() -> User:
+        users.append(newcomer(stack))
+        return users[-1]
+
+    yield make
+    for user in users:
+        user.close()
