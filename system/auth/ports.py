@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from system.auth.domain import RefreshToken, RevokeReason, Session, User
+from system.auth.domain.accounts import RefreshToken, RevokeReason, Session, User
+from system.auth.domain.devices import Device, DeviceType
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,10 +19,12 @@ class Caller:
     Attributes:
         address: client address (R1.40), None outside a request.
         user_agent: header User-Agent, None if not sent.
+        device_id: the device named in X-Device-ID, None if none is (R1.67).
     """
 
     address: str | None
     user_agent: str | None
+    device_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,40 @@ class Fact:
     data: Mapping[str, Any]
 
 
-class Unit(Protocol):
+class DeviceRows(Protocol):
+    """Devices, inside a transaction that holds their user."""
+
+    async def note_device(
+        self,
+        user_id: str,
+        device_id: str,
+        *,
+        name: str | None,
+        type: DeviceType | None,
+        user_agent: str | None,
+        now: datetime,
+    ) -> Device:
+        """Write a device as active now; name and type keep what is known unless given."""
+
+    async def name_device(self, user_id: str, device_id: str, name: str) -> Device | None:
+        """Give a device another name; None if the user has no such device."""
+
+    async def bind_session(self, session_id: str, user_id: str, device_id: str) -> None:
+        """Bind a session to a device of its user."""
+
+    async def remove_device(self, user_id: str, device_id: str) -> bool:
+        """Remove a device; its sessions stay, bound to none. False if there is none."""
+
+    async def remove_other_devices(self, user_id: str, device_id: str) -> None:
+        """Remove every device of the user but this one."""
+
+    async def revoke_device_sessions(
+        self, user_id: str, device_id: str, reason: RevokeReason, now: datetime
+    ) -> Sequence[Session]:
+        """Close the open sessions that are bound to a device; returns them."""
+
+
+class Unit(DeviceRows, Protocol):
     """One transaction on auth_db; leaving its block commits, an error rolls back.
 
     Locks are taken in one order, or two transactions would wait for each other: the user, then a
@@ -54,8 +90,11 @@ class Unit(Protocol):
     async def replace_password_hash(self, user_id: str, seen: str, new: str) -> None:
         """Store a newer hash of the same password, unless the hash is no longer the one seen."""
 
+    async def set_password(self, user_id: str, password_hash: str) -> None:
+        """Store the hash of another password and raise the version of the account."""
+
     async def add_session(self, session: Session) -> None:
-        """Insert a session."""
+        """Insert a session, bound to the device of its user that it names."""
 
     async def lock_session(self, session_id: str) -> Session | None:
         """Read a session and keep others from changing it until the transaction ends."""
@@ -63,7 +102,7 @@ class Unit(Protocol):
     async def extend_session(
         self, session_id: str, used_at: datetime, expires_at: datetime
     ) -> None:
-        """Note a use of the session and its new end."""
+        """Note a use of the session, and with it of its device, and the session's new end."""
 
     async def revoke_session(
         self, session_id: str, user_id: str, reason: RevokeReason, now: datetime
@@ -71,9 +110,9 @@ class Unit(Protocol):
         """Close this session of this user; None if there is no such open session."""
 
     async def revoke_all_sessions(
-        self, user_id: str, reason: RevokeReason, now: datetime
+        self, user_id: str, reason: RevokeReason, now: datetime, *, but: str | None = None
     ) -> Sequence[Session]:
-        """Close all open sessions of the user; returns those closed by this call."""
+        """Close all open sessions of the user, one perhaps excepted; returns those closed."""
 
     async def add_refresh_token(self, token: RefreshToken, now: datetime) -> None:
         """Store a refresh token by its hash."""
@@ -127,6 +166,15 @@ class Store(Protocol):
 
     async def credentials(self, email: str) -> tuple[User, str] | None:
         """Read an account and its password hash by its normal e-mail address."""
+
+    async def credentials_of(self, user_id: str) -> tuple[User, str] | None:
+        """Read an account and its password hash by id."""
+
+    async def devices(self, user_id: str) -> Sequence[Device]:
+        """Read the devices of a user, the latest activity first."""
+
+    async def open_sessions(self, user_id: str, now: datetime) -> Sequence[Session]:
+        """Read the open sessions of a user, the latest use first."""
 
     async def users(self, *, after: str, limit: int) -> Sequence[User]:
         """Read accounts in the order of their ids, those greater than `after`."""

@@ -9,7 +9,8 @@ from typing import Any
 
 import asyncpg
 
-from system.auth.domain import (
+from system.auth.adapters.postgres_devices import DEVICE, PostgresDevices, device_of
+from system.auth.domain.accounts import (
     RefreshToken,
     RevokeReason,
     Session,
@@ -17,8 +18,9 @@ from system.auth.domain import (
     UserRole,
     UserStatus,
 )
+from system.auth.domain.devices import Device
 from system.auth.ports import Fact, Unit
-from system.platform.database import Database, Transaction
+from system.platform.database import Database
 from system.platform.events import outbox
 from system.platform.events.envelope import new_event
 
@@ -30,14 +32,13 @@ _USER = """u.id, u.email, u.name, u.role, u.status, u.email_verified, u.version,
            u.created_at, u.updated_at"""
 _SESSION = """s.id AS session_id, s.user_id AS session_user_id, s.ip_address, s.user_agent,
               s.created_at AS session_created_at, s.expires_at, s.revoked_at, s.revoke_reason,
-              (SELECT d.device_id FROM devices d WHERE d.id = s.device_ref) AS device_id"""
+              s.last_used_at,
+              (SELECT d.device_id FROM devices d WHERE d.id = s.device_ref) AS device_id,
+              (SELECT d.device_name FROM devices d WHERE d.id = s.device_ref) AS device_name"""
 
 
-class PostgresUnit:
+class PostgresUnit(PostgresDevices):
     """`ports.Unit` on one database transaction."""
-
-    def __init__(self, transaction: Transaction) -> None:
-        self._tx = transaction
 
     async def add_user(self, user: User, password_hash: str) -> bool:
         inserted = await self._tx.fetchval(
@@ -70,17 +71,28 @@ class PostgresUnit:
             table="users",
         )
 
+    async def set_password(self, user_id: str, password_hash: str) -> None:
+        await self._tx.execute(
+            "UPDATE users SET password_hash = $2, version = version + 1 WHERE id = $1",
+            user_id,
+            password_hash,
+            operation="update",
+            table="users",
+        )
+
     async def add_session(self, session: Session) -> None:
         await self._tx.execute(
             """INSERT INTO sessions (id, user_id, ip_address, user_agent, created_at,
-                                     last_used_at, expires_at)
-               VALUES ($1, $2, $3, $4, $5, $5, $6)""",
+                                     last_used_at, expires_at, device_ref)
+               VALUES ($1, $2, $3, $4, $5, $5, $6,
+                       (SELECT d.id FROM devices d WHERE d.user_id = $2 AND d.device_id = $7))""",
             session.id,
             session.user_id,
             session.ip_address,
             session.user_agent,
             session.created_at,
             session.expires_at,
+            session.device_id,
             operation="insert",
             table="sessions",
         )
@@ -98,7 +110,11 @@ class PostgresUnit:
         self, session_id: str, used_at: datetime, expires_at: datetime
     ) -> None:
         await self._tx.execute(
-            "UPDATE sessions SET last_used_at = $2, expires_at = $3 WHERE id = $1",
+            """WITH used AS (
+                   UPDATE sessions SET last_used_at = $2, expires_at = $3 WHERE id = $1
+                   RETURNING device_ref
+               )
+               UPDATE devices d SET last_active_at = $2 FROM used WHERE d.id = used.device_ref""",
             session_id,
             used_at,
             expires_at,
@@ -126,18 +142,41 @@ class PostgresUnit:
         return session
 
     async def revoke_all_sessions(
-        self, user_id: str, reason: RevokeReason, now: datetime
+        self, user_id: str, reason: RevokeReason, now: datetime, *, but: str | None = None
     ) -> Sequence[Session]:
         rows = await self._tx.fetch(
             f"""UPDATE sessions s SET revoked_at = $2, revoke_reason = $3
                 WHERE s.user_id = $1 AND s.revoked_at IS NULL AND s.expires_at > $2
+                      AND s.id IS DISTINCT FROM $4
                 RETURNING {_SESSION}""",
             user_id,
+            now,
+            reason,
+            but,
+            operation="update",
+            table="sessions",
+        )
+        return await self._revoked(rows)
+
+    async def revoke_device_sessions(
+        self, user_id: str, device_id: str, reason: RevokeReason, now: datetime
+    ) -> Sequence[Session]:
+        rows = await self._tx.fetch(
+            f"""UPDATE sessions s SET revoked_at = $3, revoke_reason = $4
+                WHERE s.revoked_at IS NULL AND s.expires_at > $3
+                      AND s.device_ref = (SELECT d.id FROM devices d
+                                          WHERE d.user_id = $1 AND d.device_id = $2)
+                RETURNING {_SESSION}""",
+            user_id,
+            device_id,
             now,
             reason,
             operation="update",
             table="sessions",
         )
+        return await self._revoked(rows)
+
+    async def _revoked(self, rows: Sequence[Any]) -> Sequence[Session]:
         sessions = [session for row in rows if (session := _session(row)) is not None]
         if sessions:
             await self._revoke_tokens([session.id for session in sessions])
@@ -300,6 +339,38 @@ class PostgresStore:
         user = _user(row)
         return None if user is None else (user, row["password_hash"])
 
+    async def credentials_of(self, user_id: str) -> tuple[User, str] | None:
+        row = await self._database.fetchrow(
+            f"SELECT {_USER}, u.password_hash FROM users u WHERE u.id = $1",
+            user_id,
+            operation="select",
+            table="users",
+        )
+        user = _user(row)
+        return None if user is None else (user, row["password_hash"])
+
+    async def devices(self, user_id: str) -> Sequence[Device]:
+        rows = await self._database.fetch(
+            f"""SELECT {DEVICE} FROM devices d WHERE d.user_id = $1
+                ORDER BY d.last_active_at DESC, d.id""",
+            user_id,
+            operation="select",
+            table="devices",
+        )
+        return [device_of(row) for row in rows]
+
+    async def open_sessions(self, user_id: str, now: datetime) -> Sequence[Session]:
+        rows = await self._database.fetch(
+            f"""SELECT {_SESSION} FROM sessions s
+                WHERE s.user_id = $1 AND s.revoked_at IS NULL AND s.expires_at > $2
+                ORDER BY s.last_used_at DESC, s.id""",
+            user_id,
+            now,
+            operation="select",
+            table="sessions",
+        )
+        return [session for row in rows if (session := _session(row)) is not None]
+
     async def users(self, *, after: str, limit: int) -> Sequence[User]:
         rows = await self._database.fetch(
             f"SELECT {_USER} FROM users u WHERE u.id > $1 ORDER BY u.id LIMIT $2",
@@ -349,6 +420,8 @@ def _session(row: Any) -> Session | None:
         created_at=row["session_created_at"],
         expires_at=row["expires_at"],
         device_id=row["device_id"],
+        device_name=row["device_name"],
+        last_used_at=row["last_used_at"],
         revoked_at=row["revoked_at"],
         revoke_reason=RevokeReason(row["revoke_reason"]) if row["revoke_reason"] else None,
     )

@@ -10,7 +10,7 @@ import msgspec
 
 from system.auth.adapters.passwords import Argon2Hasher
 from system.auth.adapters.postgres import SOURCE
-from system.auth.domain import User, UserRole, UserStatus
+from system.auth.domain.accounts import User, UserRole, UserStatus
 from system.auth.service.facts import user_created
 from system.auth.service.moments import utc_now
 from system.platform.config import Settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-from system.auth.domain import UserStatus
+from system.auth.domain.accounts import UserStatus
 from system.auth.ports import Store
 from system.auth.service.moments import utc_now
 from system.platform.http import errors

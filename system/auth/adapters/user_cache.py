@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from system.auth.domain import User
+from system.auth.domain.accounts import User
 from system.auth.ports import Store
 from system.platform.cache import keys
 from system.platform.cache.cache import Cache, Loaded

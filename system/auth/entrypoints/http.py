@@ -7,7 +7,7 @@ from typing import Any, cast
 import msgspec
 from litestar import Request, get, post
 
-from system.auth.domain import User, UserRole
+from system.auth.domain.accounts import User, UserRole
 from system.auth.ports import Caller
 from system.auth.service.reading import AccountReads
 from system.auth.service.signing_in import SignedIn, SigningIn

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from litestar import Request, Router, get
 
-from system.auth.domain import User
+from system.auth.domain.accounts import User
 from system.auth.entrypoints import internal_commands
 from system.auth.entrypoints.internal_user import internal_user
 from system.auth.service.reading import AccountReads

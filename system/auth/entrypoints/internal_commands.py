@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from litestar import Request, delete, patch, post, put
 
-from system.auth.domain import UserRole, UserStatus
+from system.auth.domain.accounts import UserRole, UserStatus
 from system.auth.entrypoints.internal_user import internal_user
 from system.auth.service.accounts import AccountCommands
 from system.platform.http.app import Reply, created, deleted, json_body, success

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from system.auth.domain import User
+from system.auth.domain.accounts import User
 from system.platform.moments import timestamp
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from system.auth.domain import RevokeReason, Session, User, UserRole, UserStatus
+from system.auth.domain.accounts import RevokeReason, Session, User, UserRole, UserStatus
 from system.auth.ports import Mirror, PasswordHasher, Store, Unit, UserCache
 from system.auth.service import facts
 from system.auth.service.moments import utc_now

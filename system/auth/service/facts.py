@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from system.auth.domain import RevokeReason, Session, User, UserRole
+from system.auth.domain.accounts import RevokeReason, Session, User, UserRole
 from system.auth.ports import Caller, Fact
 from system.platform.moments import timestamp
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from system.auth.domain import Session, User, UserStatus
+from system.auth.domain.accounts import Session, User, UserStatus
 from system.auth.ports import Mirror, Store, UserCache
 from system.auth.service.moments import utc_now
 

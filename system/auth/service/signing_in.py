@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from weakref import WeakValueDictionary
 
-from system.auth.domain import (
+from system.auth.domain.accounts import (
     RefreshVerdict,
     RevokeReason,
     User,

@@ -6,7 +6,7 @@ import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from system.auth.domain import RefreshToken, Session, User, token_hash
+from system.auth.domain.accounts import RefreshToken, Session, User, token_hash
 from system.auth.ports import Caller, Unit
 from system.platform.security.tokens import (
     KeyRing,
@@ -49,7 +49,7 @@ class TokenDesk:
     async def open_session(
         self, unit: Unit, user: User, caller: Caller, now: datetime
     ) -> tuple[Session, TokenPair]:
-        """Write a new session with its first refresh token (R1.31)."""
+        """Write a session with its first refresh token, bound to the caller's device (R1.31)."""
         session = Session(
             id=str(uuid.uuid4()),
             user_id=user.id,
@@ -57,7 +57,18 @@ class TokenDesk:
             user_agent=caller.user_agent,
             created_at=now,
             expires_at=self.end(now),
+            device_id=caller.device_id,
+            last_used_at=now,
         )
+        if caller.device_id is not None:
+            await unit.note_device(
+                user.id,
+                caller.device_id,
+                name=None,
+                type=None,
+                user_agent=caller.user_agent,
+                now=now,
+            )
         await unit.add_session(session)
         return session, await self.issue(unit, user, session.id, now)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from system.auth.domain import (
+from system.auth.domain.accounts import (
     RefreshToken,
     RevokeReason,
     Session,
@@ -17,6 +18,7 @@ from system.auth.domain import (
     UserRole,
     UserStatus,
 )
+from system.auth.domain.devices import Device, DeviceType
 from system.auth.ports import Fact, Store, Unit
 from system.platform.events import catalogue
 
@@ -29,6 +31,7 @@ class Tables:
     hashes: dict[str, str] = field(default_factory=dict)
     sessions: dict[str, Session] = field(default_factory=dict)
     tokens: dict[str, RefreshToken] = field(default_factory=dict)
+    devices: dict[tuple[str, str], Device] = field(default_factory=dict)
     facts: list[Fact] = field(default_factory=list)
 
 
@@ -59,7 +62,9 @@ class FakeUnit:
         self, session_id: str, used_at: datetime, expires_at: datetime
     ) -> None:
         found = self.tables.sessions[session_id]
-        self.tables.sessions[session_id] = replace(found, expires_at=expires_at)
+        self.tables.sessions[session_id] = replace(
+            found, expires_at=expires_at, last_used_at=used_at
+        )
 
     async def revoke_session(
         self, session_id: str, user_id: str, reason: RevokeReason, now: datetime
@@ -72,13 +77,78 @@ class FakeUnit:
         return closed
 
     async def revoke_all_sessions(
-        self, user_id: str, reason: RevokeReason, now: datetime
+        self, user_id: str, reason: RevokeReason, now: datetime, *, but: str | None = None
     ) -> Sequence[Session]:
         closed = [
             await self.revoke_session(session.id, user_id, reason, now)
             for session in list(self.tables.sessions.values())
+            if session.id != but
         ]
         return [session for session in closed if session is not None]
+
+    async def revoke_device_sessions(
+        self, user_id: str, device_id: str, reason: RevokeReason, now: datetime
+    ) -> Sequence[Session]:
+        closed = [
+            await self.revoke_session(session.id, user_id, reason, now)
+            for session in list(self.tables.sessions.values())
+            if session.device_id == device_id
+        ]
+        return [session for session in closed if session is not None]
+
+    async def set_password(self, user_id: str, password_hash: str) -> None:
+        user = self.tables.users[user_id]
+        self.tables.users[user_id] = replace(user, version=user.version + 1)
+        self.tables.hashes[user_id] = password_hash
+
+    async def note_device(
+        self,
+        user_id: str,
+        device_id: str,
+        *,
+        name: str | None,
+        type: DeviceType | None,
+        user_agent: str | None,
+        now: datetime,
+    ) -> Device:
+        known = self.tables.devices.get((user_id, device_id))
+        device = known or Device(
+            str(uuid.uuid4()), user_id, device_id, None, DeviceType.BROWSER, None, now, now
+        )
+        device = replace(
+            device,
+            name=name or device.name,
+            type=type or device.type,
+            user_agent=user_agent or device.user_agent,
+            last_active_at=now,
+        )
+        self.tables.devices[user_id, device_id] = device
+        return device
+
+    async def name_device(self, user_id: str, device_id: str, name: str) -> Device | None:
+        device = self.tables.devices.get((user_id, device_id))
+        if device is None:
+            return None
+        named = self.tables.devices[user_id, device_id] = replace(device, name=name)
+        return named
+
+    async def bind_session(self, session_id: str, user_id: str, device_id: str) -> None:
+        session = self.tables.sessions[session_id]
+        assert (session.user_id, (user_id, device_id) in self.tables.devices) == (user_id, True)
+        self.tables.sessions[session_id] = replace(session, device_id=device_id)
+
+    async def remove_device(self, user_id: str, device_id: str) -> bool:
+        if self.tables.devices.pop((user_id, device_id), None) is None:
+            return False
+        for session in list(self.tables.sessions.values()):
+            if (session.user_id, session.device_id) == (user_id, device_id):
+                self.tables.sessions[session.id] = replace(session, device_id=None)
+        return True
+
+    async def remove_other_devices(self, user_id: str, device_id: str) -> None:
+        for owner, other in list(self.tables.devices):
+            if owner == user_id and other != device_id:
+                await self.remove_device(owner, other)
 
     async def add_refresh_token(self, token: RefreshToken, now: datetime) -> None:
         self.tables.tokens[token.token_hash] = token
@@ -174,6 +244,21 @@ class FakeStore:
     async def credentials(self, email: str) -> tuple[User, str] | None:
         user = await self.user_by_email(email)
         return None if user is None else (user, self.tables.hashes[user.id])
+
+    async def credentials_of(self, user_id: str) -> tuple[User, str] | None:
+        user = self.tables.users.get(user_id)
+        return None if user is None else (user, self.tables.hashes[user_id])
+
+    async def devices(self, user_id: str) -> Sequence[Device]:
+        own = [device for device in self.tables.devices.values() if device.user_id == user_id]
+        return sorted(own, key=lambda device: device.last_active_at, reverse=True)
+
+    async def open_sessions(self, user_id: str, now: datetime) -> Sequence[Session]:
+        return [
+            session
+            for session in self.tables.sessions.values()
+            if session.user_id == user_id and session.is_open(now)
+        ]
 
     async def users(self, *, after: str, limit: int) -> Sequence[User]:
         ids = sorted(user_id for user_id in self.tables.users if user_id > after)[:limit]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from system.auth.domain import UserRole, UserStatus
+from system.auth.domain.accounts import UserRole, UserStatus
 from system.auth.service.signing_in import SignedIn
 from system.auth.tests.house import PASSWORD, House
 from system.platform.http.errors import ApiError

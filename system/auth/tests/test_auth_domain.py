@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from system.auth.domain import (
+from system.auth.domain.accounts import (
     RefreshToken,
     RefreshVerdict,
     RevokeReason,

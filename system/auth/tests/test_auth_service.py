@@ -10,7 +10,7 @@ import uuid
 import pytest
 
 from system.auth.adapters.session_check import StoreSessionCheck
-from system.auth.domain import RevokeReason, UserRole, UserStatus, token_hash
+from system.auth.domain.accounts import RevokeReason, UserRole, UserStatus, token_hash
 from system.auth.tests.house import CALLER, PASSWORD, House
 from system.platform.http.errors import ApiError
 from system.platform.security.tokens import issue_refresh, verify

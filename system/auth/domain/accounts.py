@@ -79,6 +79,8 @@ class Session:
         created_at: UTC.
         expires_at: end of its newest refresh token, UTC.
         device_id: the device's own id, None if it is bound to none.
+        device_name: what its user calls the device, if it has a name.
+        last_used_at: its opening or its last refresh, UTC.
         revoked_at: when it was revoked, None while open.
         revoke_reason: why.
     """
@@ -90,6 +92,8 @@ class Session:
     created_at: datetime
     expires_at: datetime
     device_id: str | None = None
+    device_name: str | None = None
+    last_used_at: datetime | None = None
     revoked_at: datetime | None = None
     revoke_reason: RevokeReason | None = None
 
