@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from litestar import Litestar
 
+from system.auth.adapters.exempt_addresses import ExemptAddresses
 from system.auth.adapters.mirror import RedisMirror
 from system.auth.adapters.passwords import Argon2Hasher
 from system.auth.adapters.postgres import PostgresStore
 from system.auth.adapters.session_check import StoreSessionCheck
 from system.auth.adapters.user_cache import RedisUserCache
-from system.auth.entrypoints import events, http, internal
+from system.auth.entrypoints import devices, events, http, internal, lockout
+from system.auth.entrypoints.cookies import CookieTransport
 from system.auth.service.accounts import AccountCommands
+from system.auth.service.lockouts import Lockouts
+from system.auth.service.own_sessions import OwnSessions
+from system.auth.service.passwords import PasswordChange
 from system.auth.service.reading import AccountReads
 from system.auth.service.signing_in import SigningIn
+from system.auth.service.throttling import LoginGate
 from system.auth.service.tokens import TokenDesk
 from system.platform import redis_connection
 from system.platform.cache.cache import Cache
@@ -48,7 +54,10 @@ def create(settings: Settings) -> Litestar:
     ring = KeyRing.from_settings(settings, refresh=True)
     user_cache = RedisUserCache(cache)
     desk = TokenDesk(ring, settings.jwt_expires_in, settings.jwt_refresh_expires_in)
-    signing_in = SigningIn(store=store, hasher=hasher, mirror=mirror, cache=user_cache, desk=desk)
+    gate = LoginGate(ExemptAddresses(settings.rate_limit_exempt).covers)
+    signing_in = SigningIn(
+        store=store, hasher=hasher, mirror=mirror, cache=user_cache, desk=desk, gate=gate
+    )
     probes = diagnostics.ProbeStore() if settings.diagnostics_enabled else None
     consumer = Consumer(
         broker,
@@ -66,6 +75,8 @@ def create(settings: Settings) -> Litestar:
         settings,
         [
             *http.ROUTES,
+            *devices.ROUTES,
+            *lockout.ROUTES,
             internal.routes(settings.internal_service_token),
             *diagnostics.routes(settings.internal_service_token, probes),
         ],
@@ -93,6 +104,14 @@ def create(settings: Settings) -> Litestar:
             "accounts": AccountCommands(store, hasher, mirror, user_cache),
             "authenticator": Authenticator(ring, StoreSessionCheck(store)),
             "cache": cache,
+            "own_sessions": OwnSessions(store, mirror),
+            "passwords": PasswordChange(
+                store=store, hasher=hasher, mirror=mirror, cache=user_cache, gate=gate
+            ),
+            "lockouts": Lockouts(store),
+            "cookies": CookieTransport(
+                settings.cors_origins, lifetime_seconds(settings.jwt_refresh_expires_in)
+            ),
             "ring": ring,
         },
         public_prefixes={"/auth": "/api/auth"},

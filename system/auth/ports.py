@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from system.auth.domain.accounts import RefreshToken, RevokeReason, Session, User
 from system.auth.domain.devices import Device, DeviceType
+from system.auth.domain.throttles import Throttle
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +78,55 @@ class DeviceRows(Protocol):
         """Close the open sessions that are bound to a device; returns them."""
 
 
-class Unit(DeviceRows, Protocol):
+class ThrottleRows(Protocol):
+    """Counters of failed logins, and clients that signed in (R2.7, R2.8)."""
+
+    async def hold_throttle(self, key: str) -> None:
+        """Let no one else hold this counter until the transaction ends; it need not exist.
+
+        Counters are held in this order: pair, account, address.
+        """
+
+    async def throttles(self, keys: Sequence[str]) -> Mapping[str, Throttle]:
+        """Read the counters that exist, by key."""
+
+    async def pairs_of(self, account_key: str) -> Sequence[Throttle]:
+        """Read the counters of all pairs of an account, in the order of their keys."""
+
+    async def store_throttle(self, throttle: Throttle) -> None:
+        """Write a counter that is held."""
+
+    async def link_pair(self, pair_key: str, account_key: str) -> None:
+        """Note that the counter of a pair belongs to an account."""
+
+    async def clear_throttles(self, keys: Sequence[str]) -> None:
+        """Remove counters."""
+
+    async def is_known_client(self, user_id: str, clients: Sequence[str], since: datetime) -> bool:
+        """Whether one of these addresses and devices signed in to the account since then."""
+
+    async def note_clients(self, user_id: str, clients: Sequence[str], now: datetime) -> None:
+        """Note that these addresses and devices signed in to the account."""
+
+
+class Unit(DeviceRows, ThrottleRows, Protocol):
     """One transaction on auth_db; leaving its block commits, an error rolls back.
 
-    Locks are taken in one order, or two transactions would wait for each other: the user, then a
-    session, then its refresh tokens.
+    Locks are taken in one order, or two transactions would wait for each other: the counter of a
+    pair, the user, a session, its refresh tokens, the other counters.
     """
 
     async def add_user(self, user: User, password_hash: str) -> bool:
         """Insert an account; False if its e-mail is taken."""
+
+    async def credentials(self, email: str) -> tuple[User, str] | None:
+        """Read an account and its password hash by its normal e-mail address.
+
+        It is kept from changing until the transaction ends, as by `user`.
+        """
+
+    async def lock_credentials(self, user_id: str) -> tuple[User, str] | None:
+        """Read an account and its password hash as the only one who holds it."""
 
     async def replace_password_hash(self, user_id: str, seen: str, new: str) -> None:
         """Store a newer hash of the same password, unless the hash is no longer the one seen."""
@@ -163,12 +204,6 @@ class Store(Protocol):
 
     async def user_by_email(self, email: str) -> User | None:
         """Read an account by its normal e-mail address."""
-
-    async def credentials(self, email: str) -> tuple[User, str] | None:
-        """Read an account and its password hash by its normal e-mail address."""
-
-    async def credentials_of(self, user_id: str) -> tuple[User, str] | None:
-        """Read an account and its password hash by id."""
 
     async def devices(self, user_id: str) -> Sequence[Device]:
         """Read the devices of a user, the latest activity first."""

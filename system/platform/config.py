@@ -620,7 +620,8 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         "RATE_LIMIT_EXEMPT",
         "rate_limit_exempt",
         "",
-        _only("edge", "gateway"),
+        # auth-service counts failed logins (R1.44, R1.80).
+        _only("edge", "gateway", "auth"),
         _networks,
         "Addresses and networks without limits, comma-separated.",
     ),

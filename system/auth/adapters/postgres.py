@@ -10,6 +10,7 @@ from typing import Any
 import asyncpg
 
 from system.auth.adapters.postgres_devices import DEVICE, PostgresDevices, device_of
+from system.auth.adapters.postgres_throttles import PostgresThrottles
 from system.auth.domain.accounts import (
     RefreshToken,
     RevokeReason,
@@ -37,7 +38,7 @@ _SESSION = """s.id AS session_id, s.user_id AS session_user_id, s.ip_address, s.
               (SELECT d.device_name FROM devices d WHERE d.id = s.device_ref) AS device_name"""
 
 
-class PostgresUnit(PostgresDevices):
+class PostgresUnit(PostgresDevices, PostgresThrottles):
     """`ports.Unit` on one database transaction."""
 
     async def add_user(self, user: User, password_hash: str) -> bool:
@@ -60,6 +61,24 @@ class PostgresUnit(PostgresDevices):
             table="users",
         )
         return inserted is not None
+
+    async def credentials(self, email: str) -> tuple[User, str] | None:
+        return await self._read_credentials("u.email", email, "FOR SHARE")
+
+    async def lock_credentials(self, user_id: str) -> tuple[User, str] | None:
+        return await self._read_credentials("u.id", user_id, "FOR UPDATE")
+
+    async def _read_credentials(
+        self, column: str, value: str, lock: str
+    ) -> tuple[User, str] | None:
+        row = await self._tx.fetchrow(
+            f"SELECT {_USER}, u.password_hash FROM users u WHERE {column} = $1 {lock}",
+            value,
+            operation="select",
+            table="users",
+        )
+        user = _user(row)
+        return None if user is None else (user, row["password_hash"])
 
     async def replace_password_hash(self, user_id: str, seen: str, new: str) -> None:
         await self._tx.execute(
@@ -328,26 +347,6 @@ class PostgresStore:
             table="users",
         )
         return _user(row)
-
-    async def credentials(self, email: str) -> tuple[User, str] | None:
-        row = await self._database.fetchrow(
-            f"SELECT {_USER}, u.password_hash FROM users u WHERE u.email = $1",
-            email,
-            operation="select",
-            table="users",
-        )
-        user = _user(row)
-        return None if user is None else (user, row["password_hash"])
-
-    async def credentials_of(self, user_id: str) -> tuple[User, str] | None:
-        row = await self._database.fetchrow(
-            f"SELECT {_USER}, u.password_hash FROM users u WHERE u.id = $1",
-            user_id,
-            operation="select",
-            table="users",
-        )
-        user = _user(row)
-        return None if user is None else (user, row["password_hash"])
 
     async def devices(self, user_id: str) -> Sequence[Device]:
         rows = await self._database.fetch(

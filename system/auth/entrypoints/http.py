@@ -5,26 +5,40 @@ from __future__ import annotations
 from typing import Any, cast
 
 import msgspec
-from litestar import Request, get, post
+from litestar import get, post
 
 from system.auth.domain.accounts import User, UserRole
-from system.auth.ports import Caller
+from system.auth.entrypoints.caller import (
+    DEVICE_HEADER,
+    HEADERS,
+    TRANSPORT,
+    AnyRequest,
+    caller,
+    headers_of,
+)
+from system.auth.entrypoints.cookies import CookieTransport
+from system.auth.service.passwords import PasswordChange
 from system.auth.service.reading import AccountReads
-from system.auth.service.signing_in import SignedIn, SigningIn
+from system.auth.service.signing_in import SigningIn
+from system.auth.service.tokens import TokenPair
 from system.platform.cache import keys
 from system.platform.cache.cache import Cache, Loaded
 from system.platform.http import errors
-from system.platform.http.app import Reply, created, json_body, success, wants_fresh
+from system.platform.http.app import Reply, json_body, success, wants_fresh
 from system.platform.http.openapi import PUBLIC, operation
 from system.platform.http.shapes import EMAIL, ID, MOMENT, TEXT, message, one_of, shape
-from system.platform.http.validation import Boolean, Email, NewPassword, Schema, Text
+from system.platform.http.validation import (
+    Boolean,
+    Email,
+    NewPassword,
+    Schema,
+    Text,
+    parse_all,
+)
 from system.platform.moments import timestamp
-from system.platform.observability import correlation
 from system.platform.observability.metrics import AUTH_LOGIN_TOTAL, AUTH_REGISTER_TOTAL
 from system.platform.security.litestar import authenticated
 from system.platform.security.tokens import REFRESH_TOKEN_LIMIT
-
-AnyRequest = Request[Any, Any, Any]
 
 REGISTRATION = Schema(
     {
@@ -42,6 +56,12 @@ LOGIN = Schema(
 REFRESH = Schema(
     {"refreshToken": Text(minimum=1, maximum=REFRESH_TOKEN_LIMIT, clean=False, optional=True)}
 )
+PASSWORD = Schema(
+    {
+        "currentPassword": Text(minimum=1, maximum=255, clean=False, example="TestPassword123!"),
+        "newPassword": NewPassword(),
+    }
+)
 LOGOUT = Schema({**REFRESH.fields, "logoutAll": Boolean(default=False)})
 
 USER = shape(
@@ -56,39 +76,44 @@ USER = shape(
     },
 )
 TOKENS = {"accessToken": TEXT, "refreshToken": TEXT, "expiresIn": TEXT}
-SESSION_ANSWER = shape("SessionAnswer", {"user": USER, **TOKENS})
-TOKEN_PAIR = shape("TokenPair", TOKENS)
+# With the cookie transport the refresh token is no part of the body (R1.71).
+SESSION_ANSWER = shape("SessionAnswer", {"user": USER, **TOKENS}, optional=["refreshToken"])
+TOKEN_PAIR = shape("TokenPair", TOKENS, optional=["refreshToken"])
 
 
 @post("/auth/register")
 @operation(
     "Open an account",
     who=PUBLIC,
+    headers=HEADERS,
     body=REGISTRATION,
     answers={201: SESSION_ANSWER},
     errors={409: ["EMAIL_EXISTS"]},
 )
 async def register(request: AnyRequest) -> Reply:
     """R1.59."""
-    given = REGISTRATION.parse(await json_body(request))
+    headers, given = parse_all(
+        (HEADERS, headers_of(request)), (REGISTRATION, await json_body(request))
+    )
     try:
         signed_in = await _signing_in(request).register(
             email=given["email"],
             password=given["password"],
             name=given["name"],
-            caller=_caller(),
+            caller=caller(headers.get(DEVICE_HEADER)),
         )
     except errors.ApiError:
         AUTH_REGISTER_TOTAL.labels("failure").inc()
         raise
     AUTH_REGISTER_TOTAL.labels("success").inc()
-    return created(_session_answer(signed_in))
+    return _with_tokens(request, signed_in.tokens, user_json(signed_in.user), status=201)
 
 
 @post("/auth/login")
 @operation(
     "Log in",
     who=PUBLIC,
+    headers=HEADERS,
     body=LOGIN,
     answers={200: SESSION_ANSWER},
     errors={
@@ -99,22 +124,25 @@ async def register(request: AnyRequest) -> Reply:
 )
 async def login(request: AnyRequest) -> Reply:
     """R1.60."""
-    given = LOGIN.parse(await json_body(request))
+    headers, given = parse_all((HEADERS, headers_of(request)), (LOGIN, await json_body(request)))
     try:
         signed_in = await _signing_in(request).login(
-            email=given["email"], password=given["password"], caller=_caller()
+            email=given["email"],
+            password=given["password"],
+            caller=caller(headers.get(DEVICE_HEADER)),
         )
     except errors.ApiError:
         AUTH_LOGIN_TOTAL.labels("failure").inc()
         raise
     AUTH_LOGIN_TOTAL.labels("success").inc()
-    return success(_session_answer(signed_in))
+    return _with_tokens(request, signed_in.tokens, user_json(signed_in.user))
 
 
 @post("/auth/refresh")
 @operation(
     "Exchange a refresh token for a new pair",
     who=PUBLIC,
+    headers=TRANSPORT,
     body=REFRESH,
     answers={200: TOKEN_PAIR},
     errors={
@@ -124,22 +152,21 @@ async def login(request: AnyRequest) -> Reply:
             "TOKEN_EXPIRED",
             "TOKEN_REVOKED",
             "TOKEN_REUSE_DETECTED",
-        ]
+        ],
+        403: ["ORIGIN_NOT_ALLOWED"],
     },
 )
 async def refresh(request: AnyRequest) -> Reply:
     """R1.61."""
     token = REFRESH.parse(await json_body(request)).get("refreshToken")
-    if token is None:
-        raise errors.unauthorized()
-    pair = await _signing_in(request).refresh(token, _caller())
-    return success(
-        {
-            "accessToken": pair.access_token,
-            "refreshToken": pair.refresh_token,
-            "expiresIn": pair.expires_in,
-        }
-    )
+    cookies = _cookies(request)
+    try:
+        pair = await _signing_in(request).refresh(token or cookies.read(request), caller())
+    except errors.ApiError as refused:
+        if refused.status == 401:
+            refused.headers |= cookies.clear(request)
+        raise
+    return _with_tokens(request, pair)
 
 
 @get("/auth/me")
@@ -162,6 +189,7 @@ async def me(request: AnyRequest) -> Reply:
 @post("/auth/logout")
 @operation(
     "End the calling session, or all of the user",
+    headers=TRANSPORT,
     body=LOGOUT,
     answers={200: message("Logged out successfully")},
 )
@@ -173,12 +201,35 @@ async def logout(request: AnyRequest) -> Reply:
         claims=principal.claims,
         refresh_token=given.get("refreshToken"),
         everywhere=given["logoutAll"],
-        caller=_caller(),
+        caller=caller(),
     )
-    return success({"message": "Logged out successfully"})
+    return success({"message": "Logged out successfully"}, headers=_cookies(request).clear(request))
 
 
-ROUTES = (register, login, refresh, me, logout)
+@post("/auth/password")
+@operation(
+    "Change the own password, which ends every session",
+    headers=HEADERS,
+    body=PASSWORD,
+    answers={200: message("Password changed successfully")},
+    errors={401: ["INVALID_PASSWORD"], 429: ["TOO_MANY_ATTEMPTS", "ACCOUNT_LOCKED"]},
+)
+async def change_password(request: AnyRequest) -> Reply:
+    """R1.64."""
+    principal = await authenticated(request)
+    headers, given = parse_all((HEADERS, headers_of(request)), (PASSWORD, await json_body(request)))
+    await cast("PasswordChange", request.app.state.passwords).change(
+        principal.claims,
+        current=given["currentPassword"],
+        new=given["newPassword"],
+        caller=caller(headers.get(DEVICE_HEADER)),
+    )
+    return success(
+        {"message": "Password changed successfully"}, headers=_cookies(request).clear(request)
+    )
+
+
+ROUTES = (register, login, refresh, me, logout, change_password)
 
 
 def user_json(user: User) -> dict[str, str]:
@@ -193,20 +244,21 @@ def user_json(user: User) -> dict[str, str]:
     }
 
 
-def _session_answer(signed_in: SignedIn) -> dict[str, Any]:
-    """R1.58."""
-    return {
-        "user": user_json(signed_in.user),
-        "accessToken": signed_in.tokens.access_token,
-        "refreshToken": signed_in.tokens.refresh_token,
-        "expiresIn": signed_in.tokens.expires_in,
-    }
+def _with_tokens(
+    request: AnyRequest, tokens: TokenPair, user: dict[str, str] | None = None, status: int = 200
+) -> Reply:
+    """R1.58, R1.61; the refresh token in body or cookie (R1.71)."""
+    data: dict[str, Any] = {"user": user} if user is not None else {}
+    data |= {"accessToken": tokens.access_token, "expiresIn": tokens.expires_in}
+    cookies = _cookies(request)
+    if cookies.asked_for(request):
+        return success(data, status, cookies.set(tokens.refresh_token))
+    return success(data | {"refreshToken": tokens.refresh_token}, status)
+
+
+def _cookies(request: AnyRequest) -> CookieTransport:
+    return cast("CookieTransport", request.app.state.cookies)
 
 
 def _signing_in(request: AnyRequest) -> SigningIn:
     return cast("SigningIn", request.app.state.signing_in)
-
-
-def _caller() -> Caller:
-    context = correlation.current()
-    return Caller(context.client_address, context.user_agent)

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from system.auth.domain.accounts import RevokeReason, Session, User, UserRole
+from system.auth.domain.throttles import Scope
 from system.auth.ports import Caller, Fact
 from system.platform.moments import timestamp
 
@@ -85,6 +86,39 @@ def login_failed(user_id: str | None, email: str, caller: Caller, now: datetime)
         "attemptedAt": timestamp(now),
     }
     return Fact("user.login_failed", "user_activity", user_id, data)
+
+
+def user_locked(
+    user_id: str | None, email: str, caller: Caller, scope: Scope, until: datetime
+) -> Fact:
+    """The event of a lock of a pair or a guard of an account (R3.29)."""
+    data = {
+        "userId": user_id,
+        "email": email,
+        "ipAddress": caller.address,
+        "scope": str(scope),
+        "lockedUntil": timestamp(until),
+    }
+    return Fact("user.locked", "user_activity", user_id, data)
+
+
+def user_unlocked(
+    user_id: str | None, email: str, caller: Caller, actor_id: str, now: datetime
+) -> Fact:
+    """The event of an administrator's unlocking (R3.29)."""
+    data = {
+        "userId": user_id,
+        "email": email,
+        "ipAddress": caller.address,
+        "unlockedAt": timestamp(now),
+    }
+    return Fact("user.unlocked", "user_activity", actor_id, data)
+
+
+def password_changed(user_id: str, now: datetime) -> Fact:
+    """R3.30."""
+    data = {"userId": user_id, "changedAt": timestamp(now)}
+    return Fact("user.password_changed", "user_activity", user_id, data)
 
 
 def session_revoked(

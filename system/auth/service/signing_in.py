@@ -28,6 +28,7 @@ from system.auth.ports import Caller, Mirror, PasswordHasher, Store, Unit, UserC
 from system.auth.service import facts
 from system.auth.service.accounts import email_exists
 from system.auth.service.moments import utc_now
+from system.auth.service.throttling import LoginGate
 from system.auth.service.tokens import TokenDesk, TokenPair
 from system.platform.http import errors
 from system.platform.security.tokens import Claims, TokenType, verify
@@ -50,6 +51,7 @@ class SigningIn:
         mirror: copy of session states for the verifiers.
         cache: what is remembered of accounts.
         desk: opens sessions and issues their tokens.
+        gate: refuses attempts after too many failures.
         now: the time, UTC, in whole milliseconds.
     """
 
@@ -61,6 +63,7 @@ class SigningIn:
         mirror: Mirror,
         cache: UserCache,
         desk: TokenDesk,
+        gate: LoginGate,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._store = store
@@ -68,6 +71,7 @@ class SigningIn:
         self._mirror = mirror
         self._cache = cache
         self._desk = desk
+        self._gate = gate
         self._now = now
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -115,34 +119,45 @@ class SigningIn:
         the same answer (R1.68, R1.82).
 
         Raises:
-            ApiError: 401 INVALID_CREDENTIALS; 403 ACCOUNT_SUSPENDED, only after a right password.
+            ApiError: 401 INVALID_CREDENTIALS; 403 ACCOUNT_SUSPENDED, only after a right password;
+                429 TOO_MANY_ATTEMPTS or ACCOUNT_LOCKED, before the password is looked at (R1.75).
         """
-        while True:
-            found = await self._store.credentials(email)
-            user, stored = found if found is not None else (None, None)
+        epoch = self._mirror.epoch
+        answer: SignedIn | None = None
+        async with (
+            self._gate.turn(email, caller) as subject,
+            self._store.transaction() as unit,
+        ):
+            await unit.hold_throttle(subject.pair)
+            # Held until the end: a new password, role or status revokes all sessions, and this
+            # one must not slip in behind it.
+            user, stored = await unit.credentials(email) or (None, None)
+            await self._gate.admit(unit, subject, user, caller)
             right = await self._hasher.matches(password, stored)
             if user is None or stored is None or not right:
-                await self._note_failed_login(user, email, caller)
-                raise errors.invalid_credentials()
-            newer = await self._hasher.hash(password) if self._hasher.outdated(stored) else None
-            now, epoch = self._now(), self._mirror.epoch
-            async with self._store.transaction() as unit:
-                current = await unit.user(user.id)
-                if current is None or current.version != user.version:
-                    # Changed while the password was being checked: a new password, role or status
-                    # revoked all sessions, and this one must not slip in behind it.
-                    continue
-                if current.status is not UserStatus.ACTIVE:
-                    raise errors.account_suspended()
-                if newer is not None:
-                    await unit.replace_password_hash(user.id, stored, newer)
-                session, tokens = await self._desk.open_session(unit, current, caller, now)
-                await unit.emit(facts.user_login(current, session, caller, now))
-            await self._mirror.opened(session.id, epoch)
-            if newer is not None:
-                await self._cache.forget(current.id)
-            await self._cache.remember_email(current)
-            return SignedIn(current, tokens)
+                refused = await self._gate.failed(unit, subject, user, email, caller)
+            elif user.status is not UserStatus.ACTIVE:
+                refused = errors.account_suspended()
+            else:
+                now = self._now()
+                await self._gate.succeeded(unit, subject, user, caller)
+                session, tokens = await self._desk.open_session(unit, user, caller, now)
+                await unit.emit(facts.user_login(user, session, caller, now))
+                answer = SignedIn(user, tokens)
+        if answer is None or stored is None:
+            raise refused
+        await self._mirror.opened(session.id, epoch)
+        if self._hasher.outdated(stored):
+            await self._renew_hash(answer.user, password, stored)
+        await self._cache.remember_email(answer.user)
+        return answer
+
+    async def _renew_hash(self, user: User, password: str, stored: str) -> None:
+        """Hash the password anew (R1.66), on its own: others may hold the account meanwhile."""
+        newer = await self._hasher.hash(password)
+        async with self._store.transaction() as unit:
+            await unit.replace_password_hash(user.id, stored, newer)
+        await self._cache.forget(user.id)
 
     async def refresh(self, token: str, caller: Caller) -> TokenPair:
         """Exchange a refresh token for a new pair (R1.34, R1.35, R1.69).
@@ -225,11 +240,6 @@ class SigningIn:
             return  # another use of the same token has just done it, events included
         await unit.emit(facts.token_reuse_detected(claims.user_id, claims.session_id, caller, now))
         await unit.emit(facts.session_revoked(session, reason, claims.user_id, now))
-
-    async def _note_failed_login(self, user: User | None, email: str, caller: Caller) -> None:
-        fact = facts.login_failed(user.id if user else None, email, caller, self._now())
-        async with self._store.transaction() as unit:
-            await unit.emit(fact)
 
     @asynccontextmanager
     async def _turn_of(self, session_id: str) -> AsyncIterator[None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -19,6 +19,7 @@ from system.auth.domain.accounts import (
     UserStatus,
 )
 from system.auth.domain.devices import Device, DeviceType
+from system.auth.domain.throttles import Throttle
 from system.auth.ports import Fact, Store, Unit
 from system.platform.events import catalogue
 
@@ -32,14 +33,51 @@ class Tables:
     sessions: dict[str, Session] = field(default_factory=dict)
     tokens: dict[str, RefreshToken] = field(default_factory=dict)
     devices: dict[tuple[str, str], Device] = field(default_factory=dict)
+    throttles: dict[str, Throttle] = field(default_factory=dict)
+    pairs: dict[str, str] = field(default_factory=dict)
+    clients: dict[tuple[str, str], datetime] = field(default_factory=dict)
     facts: list[Fact] = field(default_factory=list)
 
 
-class FakeUnit:
-    """`ports.Unit` on a copy of the tables."""
+class FakeThrottles:
+    """`ports.ThrottleRows` on a copy of the tables."""
 
     def __init__(self, tables: Tables) -> None:
         self.tables = tables
+
+    async def hold_throttle(self, key: str) -> None:
+        pass  # transactions come one after another here
+
+    async def throttles(self, keys: Sequence[str]) -> Mapping[str, Throttle]:
+        return {key: self.tables.throttles[key] for key in keys if key in self.tables.throttles}
+
+    async def pairs_of(self, account_key: str) -> Sequence[Throttle]:
+        return [
+            self.tables.throttles[pair]
+            for pair, account in self.tables.pairs.items()
+            if account == account_key and pair in self.tables.throttles
+        ]
+
+    async def store_throttle(self, throttle: Throttle) -> None:
+        self.tables.throttles[throttle.key] = throttle
+
+    async def link_pair(self, pair_key: str, account_key: str) -> None:
+        self.tables.pairs[pair_key] = account_key
+
+    async def clear_throttles(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            self.tables.throttles.pop(key, None)
+
+    async def is_known_client(self, user_id: str, clients: Sequence[str], since: datetime) -> bool:
+        noted = (self.tables.clients.get((user_id, client)) for client in clients)
+        return any(moment is not None and moment > since for moment in noted)
+
+    async def note_clients(self, user_id: str, clients: Sequence[str], now: datetime) -> None:
+        self.tables.clients.update({(user_id, client): now for client in clients})
+
+
+class FakeUnit(FakeThrottles):
+    """`ports.Unit` on a copy of the tables."""
 
     async def add_user(self, user: User, password_hash: str) -> bool:
         if any(known.email == user.email for known in self.tables.users.values()):
@@ -47,6 +85,15 @@ class FakeUnit:
         self.tables.users[user.id] = user
         self.tables.hashes[user.id] = password_hash
         return True
+
+    async def credentials(self, email: str) -> tuple[User, str] | None:
+        found = (user for user in self.tables.users.values() if user.email == email)
+        user = next(found, None)
+        return None if user is None else (user, self.tables.hashes[user.id])
+
+    async def lock_credentials(self, user_id: str) -> tuple[User, str] | None:
+        user = self.tables.users.get(user_id)
+        return None if user is None else (user, self.tables.hashes[user_id])
 
     async def replace_password_hash(self, user_id: str, seen: str, new: str) -> None:
         if self.tables.hashes.get(user_id) == seen:
@@ -240,14 +287,6 @@ class FakeStore:
 
     async def user_by_email(self, email: str) -> User | None:
         return next((user for user in self.tables.users.values() if user.email == email), None)
-
-    async def credentials(self, email: str) -> tuple[User, str] | None:
-        user = await self.user_by_email(email)
-        return None if user is None else (user, self.tables.hashes[user.id])
-
-    async def credentials_of(self, user_id: str) -> tuple[User, str] | None:
-        user = self.tables.users.get(user_id)
-        return None if user is None else (user, self.tables.hashes[user_id])
 
     async def devices(self, user_id: str) -> Sequence[Device]:
         own = [device for device in self.tables.devices.values() if device.user_id == user_id]

@@ -7,8 +7,12 @@ import dataclasses
 from system.auth.adapters.session_check import StoreSessionCheck
 from system.auth.ports import Caller
 from system.auth.service.accounts import AccountCommands
+from system.auth.service.lockouts import Lockouts
+from system.auth.service.own_sessions import OwnSessions
+from system.auth.service.passwords import PasswordChange
 from system.auth.service.reading import AccountReads
 from system.auth.service.signing_in import SignedIn, SigningIn
+from system.auth.service.throttling import LoginGate
 from system.auth.service.tokens import TokenDesk
 from system.auth.tests.fakes import Clock, FakeEmails, FakeHasher, FakeMirror, FakeStore
 from system.platform.http.errors import ApiError
@@ -21,6 +25,7 @@ from system.platform.security.tokens import (
 )
 
 CALLER = Caller("203.0.113.7", "agent")
+EXEMPT = Caller("127.0.0.2", "load")
 PASSWORD = "Correct horse 1!"
 
 
@@ -41,14 +46,26 @@ class House:
             clock=lambda: self.clock().timestamp(),
         )
         self.desk = TokenDesk(self.ring, "15m", "7d")
+        self.gate = LoginGate(lambda address: address == EXEMPT.address, self.clock)
         self.service = SigningIn(
             store=self.store,
             hasher=self.hasher,
             mirror=self.mirror,
             cache=self.emails,
             desk=self.desk,
+            gate=self.gate,
             now=self.clock,
         )
+        self.passwords = PasswordChange(
+            store=self.store,
+            hasher=self.hasher,
+            mirror=self.mirror,
+            cache=self.emails,
+            gate=self.gate,
+            now=self.clock,
+        )
+        self.lockouts = Lockouts(self.store, self.clock)
+        self.own = OwnSessions(self.store, self.mirror, self.clock)
         self.reads = AccountReads(self.store, self.mirror, self.emails, self.clock)
         self.accounts = AccountCommands(
             self.store, self.hasher, self.mirror, self.emails, self.clock
@@ -57,8 +74,10 @@ class House:
     async def register(self, email: str = "c@x.test") -> SignedIn:
         return await self.service.register(email=email, password=PASSWORD, name="C", caller=CALLER)
 
-    async def login(self, email: str = "c@x.test", password: str = PASSWORD) -> SignedIn:
-        return await self.service.login(email=email, password=password, caller=CALLER)
+    async def login(
+        self, email: str = "c@x.test", password: str = PASSWORD, caller: Caller = CALLER
+    ) -> SignedIn:
+        return await self.service.login(email=email, password=password, caller=caller)
 
     async def refresh(self, token: str) -> str:
         """Refresh; give the new refresh token or the code of the refusal."""

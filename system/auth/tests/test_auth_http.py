@@ -10,7 +10,8 @@ import httpx
 import pytest
 
 from system.auth.adapters.session_check import StoreSessionCheck
-from system.auth.entrypoints import events, http, internal
+from system.auth.entrypoints import devices, events, http, internal, lockout
+from system.auth.entrypoints.cookies import CookieTransport
 from system.auth.tests.fakes import FakeMirror
 from system.auth.tests.house import PASSWORD, House
 from system.platform.cache.cache import Answer, Loader, Outcome
@@ -44,12 +45,21 @@ class Front:
 
         app = create_app(
             settings,
-            [*http.ROUTES, internal.routes(INTERNAL["X-Internal-Token"])],
+            [
+                *http.ROUTES,
+                *devices.ROUTES,
+                *lockout.ROUTES,
+                internal.routes(INTERNAL["X-Internal-Token"]),
+            ],
             checks={"database": up},
             state={
                 "signing_in": house.service,
                 "reads": house.reads,
                 "accounts": house.accounts,
+                "own_sessions": house.own,
+                "passwords": house.passwords,
+                "lockouts": house.lockouts,
+                "cookies": CookieTransport(["https://localhost"], 604800),
                 "authenticator": Authenticator(
                     house.ring, StoreSessionCheck(house.store, house.clock)
                 ),
