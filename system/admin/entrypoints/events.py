@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
 
-from system.admin import domain, service
-from system.admin.adapters.postgres import PostgresUnit
-from system.admin.domain import Occurrence
+from system.admin.adapters.unit import PostgresUnit
+from system.admin.domain.audit import AUDITED, Occurrence
+from system.admin.service import audit
 from system.platform.database import Transaction
 from system.platform.events.consumer import Handler
 from system.platform.events.envelope import Event
@@ -28,7 +28,7 @@ def occurrence(event: Event) -> Occurrence:
 
 async def on_event(event: Event, transaction: Transaction) -> None:
     """Record the event in the transaction of its inbox row."""
-    await service.record(occurrence(event), PostgresUnit(transaction))
+    await audit.record(occurrence(event), PostgresUnit(transaction))
 
 
-EVENT_HANDLERS: Final[Mapping[str, Handler]] = dict.fromkeys(sorted(domain.AUDITED), on_event)
+EVENT_HANDLERS: Final[Mapping[str, Handler]] = dict.fromkeys(sorted(AUDITED), on_event)

@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
-from system.admin import domain, service
-from system.admin.domain import AuditEntry, Occurrence, UserCopy
+from system.admin.domain.audit import Occurrence, audit_entry
+from system.admin.domain.health import overall
+from system.admin.domain.users import LAST_VERSION, user_of
 from system.admin.entrypoints.events import EVENT_HANDLERS
+from system.admin.service import audit
+from system.admin.tests.fakes import FakeStore
 from system.platform.events import catalogue
 
 USER = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
@@ -39,29 +42,6 @@ def happened(
         "correlationId": "c-1",
     }
     return Occurrence("e-" + type, type, source, AT, data, metadata)
-
-
-class FakeUnit:
-    """`ports.Unit` in memory."""
-
-    def __init__(self) -> None:
-        self.rows: dict[str, AuditEntry] = {}
-        self.users: dict[str, UserCopy] = {}
-        self.gone: dict[str, int] = {}
-
-    async def add_audit_row(self, entry: AuditEntry) -> None:
-        self.rows.setdefault(entry.event_id, entry)
-
-    async def known_version(self, user_id: str) -> int | None:
-        user = self.users.get(user_id)
-        return user.version if user else self.gone.get(user_id)
-
-    async def put_user(self, user: UserCopy) -> None:
-        self.users[user.id] = user
-
-    async def delete_user(self, user_id: str, version: int) -> None:
-        self.users.pop(user_id, None)
-        self.gone[user_id] = version
 
 
 PAYMENT = {"paymentId": OTHER, "senderId": USER, "amount": "1.00", "currency": "EUR"}
@@ -124,7 +104,7 @@ def test_each_event_has_its_row(
     type: str, data: dict[str, Any], action: str, resource: str, resource_id: str
 ) -> None:
     """R3.43: action, resource and its id."""
-    entry = domain.audit_entry(happened(type, data))
+    entry = audit_entry(happened(type, data))
 
     assert entry is not None
     assert (entry.action, entry.resource, entry.resource_id) == (action, resource, resource_id)
@@ -134,17 +114,17 @@ def test_a_logout_leaves_one_row() -> None:
     """R3.43: the session that a logout closes is not told twice."""
     data = {"userId": USER, "sessionId": OTHER, "reason": "logout"}
 
-    assert domain.audit_entry(happened("session.revoked", data)) is None
+    assert audit_entry(happened("session.revoked", data)) is None
 
 
 def test_unknown_events_leave_none() -> None:
     """R3.9: neither a row nor a failure."""
-    assert domain.audit_entry(happened("thing.happened", {})) is None
+    assert audit_entry(happened("thing.happened", {})) is None
 
 
 def test_a_row_carries_the_request_that_caused_it() -> None:
     """R1.142: actor, address, agent, correlation id, and where the event came from."""
-    entry = domain.audit_entry(happened("payment.created", PAYMENT, source="payments-service"))
+    entry = audit_entry(happened("payment.created", PAYMENT, source="payments-service"))
 
     assert entry is not None
     assert (entry.actor_id, entry.ip_address, entry.user_agent, entry.correlation_id) == (
@@ -159,8 +139,8 @@ def test_a_row_carries_the_request_that_caused_it() -> None:
 
 def test_there_are_22_actions() -> None:
     """R1.139, R1.141: the closed set, sorted."""
-    assert len(service.actions()) == 22
-    assert service.actions() == sorted(service.actions())
+    assert len(audit.actions()) == 22
+    assert audit.actions() == sorted(audit.actions())
 
 
 def test_every_event_of_the_catalogue_is_handled() -> None:
@@ -168,38 +148,78 @@ def test_every_event_of_the_catalogue_is_handled() -> None:
     assert set(EVENT_HANDLERS) == set(catalogue.KINDS)
 
 
+def updated(version: int, **changes: Any) -> Occurrence:
+    """Return an event that tells of a change."""
+    data = {**SNAPSHOT, "userVersion": version, "updatedAt": "2026-01-18T10:00:00.000Z", **changes}
+    return happened("user.updated", data)
+
+
+async def record(store: FakeStore, *events: Occurrence) -> None:
+    """Let events take effect, each in its transaction."""
+    for event in events:
+        async with store.transaction() as unit:
+            await audit.record(event, unit)
+
+
 async def test_the_copy_follows_versions() -> None:
     """R2.21: an older event changes nothing, a newer one everything."""
-    unit = FakeUnit()
+    store = FakeStore()
 
     for version, name in ((1, "one"), (3, "three"), (2, "two"), (3, "again")):
-        event = happened("user.updated", {**SNAPSHOT, "userVersion": version, "name": name})
-        await service.record(event, unit)
+        await record(store, updated(version, name=name))
 
-    assert (unit.users[USER].name, unit.users[USER].version) == ("three", 3)
+    assert (store.users_by_id[USER].name, store.users_by_id[USER].version) == ("three", 3)
 
 
 async def test_a_late_event_does_not_bring_a_user_back() -> None:
     """R2.21, R2.22: deletion is the last word."""
-    unit = FakeUnit()
+    store = FakeStore()
+    gone = happened("user.deleted", {"userId": USER, "email": "a@x.test", "userVersion": 3})
 
-    for event in (
-        happened("user.created", {**SNAPSHOT, "origin": "registration"}),
-        happened("user.deleted", {"userId": USER, "email": "a@x.test", "userVersion": 3}),
-        happened("user.updated", {**SNAPSHOT, "userVersion": 2}),
-        happened("user.deleted", {"userId": USER, "email": "a@x.test", "userVersion": 3}),
-    ):
-        await service.record(event, unit)
+    await record(store, updated(1), gone, updated(2), gone, updated(4))
 
-    assert unit.users == {}
+    assert store.users_by_id == {}
+
+
+async def test_a_deletion_older_than_the_copy_changes_nothing() -> None:
+    """R2.21."""
+    store = FakeStore()
+    gone = happened("user.deleted", {"userId": USER, "email": "a@x.test", "userVersion": 3})
+
+    await record(store, updated(4), gone)
+
+    assert store.users_by_id[USER].version == 4
 
 
 async def test_an_event_leaves_one_row_however_often_it_comes() -> None:
     """R1.142: exactly one row per event."""
-    unit = FakeUnit()
+    store = FakeStore()
     event = happened("user.login", {"userId": USER})
 
-    await service.record(event, unit)
-    await service.record(event, unit)
+    await record(store, event, event)
 
-    assert len(unit.rows) == 1
+    assert len(store.rows) == 1
+
+
+def test_a_copy_keeps_the_times_of_its_owner() -> None:
+    """R1.125: created when the account was made, updated when it was last changed."""
+    created = {**SNAPSHOT, "origin": "seed", "createdAt": "2026-01-17T09:00:00.000Z"}
+    new = user_of(happened("user.created", created))
+    changed = user_of(updated(2))
+
+    assert new.created_at == new.updated_at == datetime(2026, 1, 17, 9, tzinfo=UTC)
+    assert (changed.created_at, changed.updated_at) == (None, datetime(2026, 1, 18, 10, tzinfo=UTC))
+
+
+@pytest.mark.parametrize(
+    ("bad", "status"),
+    [(0, "healthy"), (1, "degraded"), (2, "degraded"), (3, "unhealthy"), (8, "unhealthy")],
+)
+def test_the_whole_by_its_bad_parts(bad: int, status: str) -> None:
+    """R1.143."""
+    assert overall({str(number): number >= bad for number in range(8)}) == status
+
+
+def test_no_version_comes_after_a_deletion() -> None:
+    """R2.15: the column is an integer of four bytes."""
+    assert LAST_VERSION == 2**31 - 1

@@ -1,6 +1,6 @@
-"""What the admin service knows: which event becomes which audit row, and when a copy is older.
+"""Which event becomes which audit row (R3.43), and what a row holds (R1.142).
 
-AuditEntry · AuditRow · UserCopy
+Occurrence · AuditEntry · AuditRow
 """
 
 from __future__ import annotations
@@ -120,25 +120,6 @@ class AuditFilter:
     end: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class UserCopy:
-    """A user as auth-service last told it (R2.15).
-
-    Attributes:
-        version: `userVersion`; grows with each change (R2.21).
-        created_at: when the account was made; None if the event does not say.
-    """
-
-    id: str
-    email: str
-    name: str
-    role: str
-    status: str
-    email_verified: bool
-    version: int
-    created_at: datetime | None = None
-
-
 # R3.43.  The name of the field that holds the resource's id stands last.
 _ROWS: Final[Mapping[str, tuple[Action, Resource, str]]] = {
     "user.updated": (Action.USER_UPDATED, Resource.USER, "userId"),
@@ -163,11 +144,6 @@ _ROWS: Final[Mapping[str, tuple[Action, Resource, str]]] = {
     "config.updated": (Action.SYSTEM_CONFIG_CHANGED, Resource.SYSTEM_CONFIG, "key"),
 }
 AUDITED: Final = frozenset({*_ROWS, "user.created"})
-# Events that carry a whole user (R3.22).
-SNAPSHOTS: Final = frozenset(
-    {"user.created", "user.updated", "user.role_changed", "user.status_changed"}
-)
-USER_DELETED: Final = "user.deleted"
 _REGISTRATION: Final = "registration"
 _LOGOUT: Final = "logout"
 
@@ -203,23 +179,3 @@ def audit_entry(happened: Occurrence) -> AuditEntry | None:
 def _email_hash(email: object) -> str:
     """Stand in for the id of an account that does not exist (R3.43)."""
     return hashlib.sha256(str(email or "").strip().lower().encode()).hexdigest()
-
-
-def user_copy(happened: Occurrence) -> UserCopy:
-    """Read the snapshot of an event of `SNAPSHOTS` (R3.22)."""
-    data = happened.data
-    return UserCopy(
-        id=data["userId"],
-        email=data["email"].strip().lower(),
-        name=data["name"],
-        role=data["role"],
-        status=data["status"],
-        email_verified=data["emailVerified"],
-        version=data["userVersion"],
-        created_at=happened.at if happened.type == "user.created" else None,
-    )
-
-
-def is_news(version: int, known: int | None) -> bool:
-    """Say whether an event of this version changes a copy of the known one (R2.21)."""
-    return known is None or version > known

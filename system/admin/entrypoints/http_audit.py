@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from litestar import Request, get
+from litestar import get
 
-from system.admin import service
-from system.admin.domain import Action, AuditFilter, AuditRow, Resource
+from system.admin.domain.audit import Action, AuditFilter, AuditRow, Resource
+from system.admin.entrypoints.administrators import (
+    AnyRequest,
+    administrator,
+    pagination,
+    uncached,
+)
 from system.admin.ports import AuditLog
+from system.admin.service import audit
 from system.platform.http import openapi
-from system.platform.http.app import Reply, query, success
+from system.platform.http.app import Reply, query
 from system.platform.http.openapi import operation
 from system.platform.http.shapes import (
     ANY_OBJECT,
@@ -28,12 +33,6 @@ from system.platform.http.shapes import (
 )
 from system.platform.http.validation import Choice, Date, Integer, Issue, Schema, Uuid
 from system.platform.moments import timestamp
-from system.platform.security.litestar import authenticated
-from system.platform.security.principal import require_role
-
-ADMIN: Final = "ADMIN"
-# R6.1: nothing of this service is cached.
-_NOT_CACHED: Final = {"X-Cache": "BYPASS"}
 
 
 def _in_order(values: Mapping[str, Any]) -> Iterable[Issue]:
@@ -104,13 +103,13 @@ def row_json(row: AuditRow) -> dict[str, Any]:
     query=AUDIT_QUERY,
     answers={200: AUDIT_PAGE},
 )
-async def audit_logs(request: Request[Any, Any, Any]) -> Reply:
+async def audit_logs(request: AnyRequest) -> Reply:
     """R1.138: a page of the audit log, newest first."""
-    require_role(await authenticated(request), ADMIN)
+    await administrator(request)
     wanted = AUDIT_QUERY.parse(query(request))
     page, limit = wanted["page"], wanted["limit"]
     log: AuditLog = request.app.state.audit_log
-    rows, total = await service.audit_page(
+    rows, total = await audit.audit_page(
         log,
         AuditFilter(
             action=wanted.get("action"),
@@ -122,17 +121,11 @@ async def audit_logs(request: Request[Any, Any, Any]) -> Reply:
         page=page,
         limit=limit,
     )
-    return success(
+    return uncached(
         {
             "auditLogs": [row_json(row) for row in rows],
-            "pagination": {
-                "page": page,
-                "limit": limit,
-                "total": total,
-                "totalPages": math.ceil(total / limit),
-            },
-        },
-        headers=_NOT_CACHED,
+            "pagination": pagination(page, limit, total),
+        }
     )
 
 
@@ -142,10 +135,10 @@ async def audit_logs(request: Request[Any, Any, Any]) -> Reply:
     who=openapi.ADMIN,
     answers={200: array(one_of(*sorted(Action)))},
 )
-async def audit_actions(request: Request[Any, Any, Any]) -> Reply:
+async def audit_actions(request: AnyRequest) -> Reply:
     """R1.139: the names of all actions, sorted."""
-    require_role(await authenticated(request), ADMIN)
-    return success(service.actions(), headers=_NOT_CACHED)
+    await administrator(request)
+    return uncached(audit.actions())
 
 
 ROUTES: Final = (audit_logs, audit_actions)
