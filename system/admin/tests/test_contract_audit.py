@@ -69,7 +69,7 @@ def test_r1_142_a_row_tells_who_did_what_from_where(
 ) -> None:
     """Actor with name and address, client address, agent, correlation id, data and source."""
     person = newcomer()
-    headers = {"User-Agent": "probe/1", "X-Correlation-ID": f"c-{person.id}"}
+    headers: dict[str, Any] = {"User-Agent": "probe/1", "X-Correlation-ID": f"c-{person.id}"}
     person.ask("PUT", "/api/profile", {"bio": "x"}, **headers)
     [row] = until(lambda: logged(admin, userId=person.id, action="PROFILE_UPDATED"))
 
