@@ -217,29 +217,8 @@ class PostgresStore:
 
     async def page(self, query: ListQuery) -> Page:
         """See `Store.page`."""
-        filters = {
-            "status = ": None if query.status is None else query.status.value,
-            "type = ": None if query.type is None else query.type.value,
-            "created_at >= ": query.start,
-            "created_at <= ": query.end,
-            "amount >= ": query.min_amount,
-            "amount <= ": query.max_amount,
-        }
-        present = {condition: value for condition, value in filters.items() if value is not None}
-        statement = sql.list_statement(
-            sql.SORTS[query.sort], query.descending, tuple(present), query.visible_to is not None
-        )
-        whose = () if query.visible_to is None else (query.visible_to,)
-        skipped = (query.page - 1) * query.limit
-        rows = await self._db.fetch(
-            statement,
-            query.limit,
-            skipped,
-            *present.values(),
-            *whose,
-            operation="select",
-            table="payments",
-        )
+        statement, arguments = sql.page_of(query)
+        rows = await self._db.fetch(statement, *arguments, operation="select", table="payments")
         # The total comes with every row, and with an empty one where the page has none.
         payments = [
             (_payment(row), _parties(row, sql.WIDTH)) for row in rows if row["id"] is not None
@@ -259,16 +238,8 @@ class PostgresStore:
 
     async def totals(self, query: ReportQuery) -> Totals:
         """See `Store.totals`."""
-        own, one_currency = query.visible_to is not None, query.currency is not None
-        rows = await self._db.fetch(
-            sql.totals_statement(own, one_currency),
-            query.start,
-            query.end,
-            *((query.currency,) if one_currency else ()),
-            *((query.visible_to,) if own else ()),
-            operation="select",
-            table="payments",
-        )
+        statement, arguments = sql.totals_of(query)
+        rows = await self._db.fetch(statement, *arguments, operation="select", table="payments")
         by: dict[int, list[Any]] = {}
         for row in rows:
             by.setdefault(row["part"], []).append(row)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
+
+from system.payments.ports import ListQuery, ReportQuery
 
 _COLUMNS: Final = (
     "id",
@@ -149,6 +151,32 @@ def list_statement(sort: str, descending: bool, conditions: tuple[str, ...], own
         "LEFT JOIN users s ON s.id = p.sender_id LEFT JOIN users r ON r.id = p.recipient_id "
         f"ORDER BY {outer_order}"
     )
+
+
+def page_of(query: ListQuery) -> tuple[str, tuple[Any, ...]]:
+    """Return the statement of a page and its arguments."""
+    filters = {
+        "status = ": None if query.status is None else query.status.value,
+        "type = ": None if query.type is None else query.type.value,
+        "created_at >= ": query.start,
+        "created_at <= ": query.end,
+        "amount >= ": query.min_amount,
+        "amount <= ": query.max_amount,
+    }
+    present = {condition: value for condition, value in filters.items() if value is not None}
+    statement = list_statement(
+        SORTS[query.sort], query.descending, tuple(present), query.visible_to is not None
+    )
+    whose = () if query.visible_to is None else (query.visible_to,)
+    skipped = (query.page - 1) * query.limit
+    return statement, (query.limit, skipped, *present.values(), *whose)
+
+
+def totals_of(query: ReportQuery) -> tuple[str, tuple[Any, ...]]:
+    """Return the statement of a report and its arguments."""
+    statement = totals_statement(query.visible_to is not None, query.currency is not None)
+    chosen = (query.currency, query.visible_to)
+    return statement, (query.start, query.end, *(value for value in chosen if value is not None))
 
 
 # What `grouping(currency, status, type)` says of a row of totals.

@@ -23,6 +23,8 @@ _STATEMENTS = (
     "DROP INDEX payments_created_at_idx",
     """CREATE INDEX payments_created_at_idx ON payments (created_at, id)
         INCLUDE (amount, currency, status, type)""",
+    # A twentieth of the table's size: what a total over everything counts.
+    "CREATE INDEX payments_count_idx ON payments (status)",
 )
 
 
