@@ -27,6 +27,7 @@ class Defect:
         patched: services whose process runs with `patch` (by the wrapper `defects.run`).
         patch: changes the platform's code in the service's process, before it starts.
         transforms: part → change of its rendered configuration.
+        environment: part → variables set or replaced.
     """
 
     id: str
@@ -35,15 +36,19 @@ class Defect:
     patched: tuple[str, ...] = ()
     patch: Callable[[], None] | None = None
     transforms: Mapping[str, Callable[[str], str]] = field(default_factory=dict)
+    environment: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def overrides(self) -> dict[str, Override]:
-        """What the stack applies: wrapped processes and transformed configurations."""
+        """What the stack applies: wrapped processes, transformed configurations, variables."""
         wrapper = ("python", "-m", "defects.run", "--defect", self.id, "--")
-        wanted = {part: Override(command_prefix=wrapper) for part in self.patched}
-        for part, transform in self.transforms.items():
-            prefix = wanted[part].command_prefix if part in wanted else ()
-            wanted[part] = Override(command_prefix=prefix, render_transform=transform)
-        return wanted
+        return {
+            part: Override(
+                command_prefix=wrapper if part in self.patched else (),
+                environment=self.environment.get(part, {}),
+                render_transform=self.transforms.get(part),
+            )
+            for part in sorted({*self.patched, *self.transforms, *self.environment})
+        }
 
 
 def known() -> tuple[str, ...]:
