@@ -1,4 +1,8 @@
-"""Every check judges recorded evidence as its file name says: pass, fail or inconclusive."""
+"""Every check judges recorded evidence as its folder's name says: pass, fail or inconclusive.
+
+Evidence comes from real runs (`python -m suites.tests.record`); where a recording was changed by
+hand, a file `edited` beside it says how.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ RECORDED = Path(__file__).parent / "recorded"
 CRITERIA = sorted(
     path for path in SUITES.glob("*/test_*.py") if path.parent.name not in ("tests", "checks")
 )
-CASES = sorted(RECORDED.glob("*/*.json"))
+CASES = sorted(path.parent for path in RECORDED.glob("*/*/observation.json"))
 VERDICTS = {
     "pass": Verdict.PASS,
     "fail": Verdict.FAIL,
@@ -30,15 +34,15 @@ def _module(criterion: str) -> object:
     return importlib.import_module(f"suites.{path.parent.name}.{name}")
 
 
-@pytest.mark.parametrize("path", CASES, ids=lambda p: f"{p.parent.name}-{p.stem}")
+@pytest.mark.parametrize("path", CASES, ids=lambda p: f"{p.parent.name}-{p.name}")
 def test_recorded_evidence_is_judged_as_named(path: Path) -> None:
-    """`pass*.json` passes, `fail-*.json` fails, `inconclusive-*.json` cannot tell."""
+    """`pass` passes, `fail-*` fails, `inconclusive-*` cannot tell."""
     limits = thresholds.load(SUITES / "thresholds.toml", "quick").of(path.parent.name)
     check = _module(path.parent.name).check  # type: ignore[attr-defined] # each criterion has one
 
-    outcome = check(Evidence(path), limits)
+    outcome = check(Evidence(path / "observation.json"), limits)
 
-    assert outcome.verdict is VERDICTS[path.stem.split("-")[0]], outcome.reason
+    assert outcome.verdict is VERDICTS[path.name.split("-")[0]], outcome.reason
 
 
 # Criteria whose evidence of a sound and of a broken platform is still to be recorded.
@@ -62,7 +66,7 @@ def test_criteria_have_passing_and_failing_evidence() -> None:
     unproven = set()
     for path in CRITERIA:
         criterion = path.stem.removeprefix("test_").replace("_", "-")
-        kinds = {case.stem.split("-")[0] for case in (RECORDED / criterion).glob("*.json")}
+        kinds = {case.name.split("-")[0] for case in CASES if case.parent.name == criterion}
         if not {"pass", "fail"} <= kinds:
             unproven.add(criterion)
 
