@@ -15,7 +15,7 @@ from harness.tally import Tally
 from harness.thresholds import Limits
 from harness.trial import Trial
 from harness.verdict import Outcome
-from suites.probes import accounts, tokens, websocket
+from suites.probes import accounts, graphql, tokens, websocket
 from suites.probes.accounts import Session
 
 CRITERION = Criterion(
@@ -102,20 +102,21 @@ class _Door:
         return {k: seen[k] for k in ("status", "json", "error")}
 
     def _request(self, token: str | None, scheme: str) -> Exchange:
-        base, method, path = {
-            "edge": ("", "GET", "/api/auth/me"),
-            "gateway": ("gateway", "GET", "/api/auth/me"),
-            "auth port": ("auth", "GET", "/auth/me"),
-            "payments port": ("payments", "GET", "/payments?limit=1"),
-            "admin port": ("admin", "GET", "/api/admin/audit-logs?limit=1"),
-            "profile port": ("profile", "GET", "/api/profile"),
-            "graphql": ("", "POST", "/graphql"),
+        base, path = {
+            "edge": ("", "/api/auth/me"),
+            "gateway": ("gateway", "/api/auth/me"),
+            "auth port": ("auth", "/auth/me"),
+            "payments port": ("payments", "/payments?limit=1"),
+            "admin port": ("admin", "/api/admin/audit-logs?limit=1"),
+            "profile port": ("profile", "/api/profile"),
+            "graphql": ("", "/graphql"),
         }[self._surface]
         headers = {"Authorization": f"{scheme} {token}"} if token is not None else {}
-        json = {"query": "{ me { id } }"} if method == "POST" else None
         url = self._trial.service(base) if base else ""
         with self._trial.client(self._address, base=url) as client:
-            return exchange(client, method, path, headers=headers, json=json)
+            if self._surface == "graphql":
+                return graphql.as_rest(graphql.ask(client, graphql.ME, headers=headers))
+            return exchange(client, "GET", path, headers=headers)
 
     def _handshake(self, token: str | None) -> dict[str, Any]:
         http = self._trial.target.http

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -13,7 +15,7 @@ from harness.tally import Tally
 from harness.thresholds import Limits
 from harness.trial import Trial
 from harness.verdict import Outcome
-from suites.probes import accounts, payments, writers
+from suites.probes import accounts, administration, payments, writers
 from suites.probes.accounts import Session
 
 CRITERION = Criterion(
@@ -63,20 +65,34 @@ def observe(trial: Trial) -> dict[str, Any]:
         return _rounds(client, admin, people, rounds)
 
     results = writers.in_parallel(trial, crew, work)
+    absent = {k: why for k, part in KINDS.items() if (why := trial.target.absence(part))}
+    # One after the other: what others write meanwhile would end these entries as well.
+    trial.progress("entries of accounts, profiles, reports")
+    with trial.client() as client:
+        alone = [
+            (kind, OTHERS, _others(client, admin, trial.prefix, kind))
+            for kind in OTHER_KINDS
+            if kind not in absent
+        ]
+    results += [log for _, _, log in alone]
+    tried = rounds * CREW * PAIRS_A_ROUND + sum(number for _, number, _ in alone)
     return {
-        "pairs": [sum(r["pairs"] for r in results), rounds * CREW * PAIRS_A_ROUND],
+        "pairs": [sum(r["pairs"] for r in results), tried],
         "no_hit": [entry for r in results for entry in r["no_hit"]][:20],
         "no_hits": sum(len(r["no_hit"]) for r in results),
-        "judged": {
-            kind: sum(r["judged"].get(kind, 0) for r in results) for kind in ("payment", *LISTS)
-        },
+        "judged": {kind: sum(r["judged"].get(kind, 0) for r in results) for kind in KINDS},
         "stale": [entry for r in results for entry in r["stale"]][:50],
-        "absent": {k: why for k, part in KINDS.items() if (why := trial.target.absence(part))},
+        "absent": absent,
     }
 
 
 LISTS = ("payment list", "payment list, limit")
 PAIRS_A_ROUND = 3
+OTHER_KINDS = ("user", "profile", "preferences", "payment report", "recipients")
+OTHERS = 20  # pairs of each of these
+LANGUAGES = ("en", "de")
+# R2.21: what comes by an event is everywhere within this time; no answer's writer waits for it.
+BY_EVENT_S = 5.0
 
 
 class _Log:
@@ -147,6 +163,84 @@ def _rounds(
             after = _read(client, reader, path)
             log.pair("payment", hit, after, _state(after), state)
     return log.document()
+
+
+def _others(client: httpx.Client, admin: Session, prefix: str, kind: str) -> dict[str, Any]:
+    """Pairs of one kind that only its owner and the administrator change."""
+    log = _Log()
+    reader, other = accounts.register(client, prefix), accounts.register(client, prefix)
+    if kind == "payment report":
+        reader = _as_vendor(client, admin, reader)
+    for number in range(OTHERS):
+        path, write, told = _pair_of(client, admin, (reader, other), kind, number)
+        before = _read(client, reader, path)
+        hit = _read(client, reader, path)
+        expected = told(before, True)
+        written = write()
+        if written.status not in (200, 201):
+            raise CouldNotObserve(f"{kind}: the write was answered {written.status}, expected 200")
+        after = _read(client, reader, path)
+        deadline = time.monotonic() + (BY_EVENT_S if kind == "recipients" else 0.0)
+        while told(after, False) != expected and time.monotonic() < deadline:
+            time.sleep(0.02)
+            after = _read(client, reader, path)
+        log.pair(kind, hit, after, told(after, False), expected)
+    return log.document()
+
+
+def _pair_of(
+    client: httpx.Client, admin: Session, people: tuple[Session, Session], kind: str, number: int
+) -> tuple[str, Callable[[], Exchange], Callable[[Exchange, bool], Any]]:
+    """Path, write, and what an answer tells: with True, what it must tell after the write."""
+    reader, other = people
+    name, language = f"Trial {number}", LANGUAGES[number % 2]
+
+    def field(key: str, new: Any) -> Callable[[Exchange, bool], Any]:
+        return lambda seen, wanted: new if wanted else _data(seen).get(key)
+
+    def count(seen: Exchange, wanted: bool) -> Any:
+        return int(_data(seen).get("totalPayments", -1)) + (1 if wanted else 0)
+
+    def name_of_other(seen: Exchange, wanted: bool) -> Any:
+        body = seen["json"] if isinstance(seen["json"], dict) else {}
+        found = [p["name"] for p in body.get("data") or [] if p.get("id") == other.user_id]
+        return [name] if wanted else found
+
+    return {
+        "user": (
+            "/api/auth/me",
+            lambda: administration.rename(client, admin, reader.user_id, name),
+            field("name", name),
+        ),
+        "profile": (
+            "/api/profile",
+            lambda: administration.update_profile(client, reader, name),
+            field("bio", name),
+        ),
+        "preferences": (
+            "/api/profile/preferences",
+            lambda: administration.prefer(client, reader, language),
+            field("language", language),
+        ),
+        "payment report": (
+            "/api/payments/reports",
+            lambda: payments.create(client, reader, other.user_id, description=name),
+            count,
+        ),
+        "recipients": (
+            "/api/payments/recipients",
+            lambda: administration.rename(client, admin, other.user_id, name),
+            name_of_other,
+        ),
+    }[kind]
+
+
+def _as_vendor(client: httpx.Client, admin: Session, person: Session) -> Session:
+    """The person as a vendor, with a session of that role: reports are not for customers."""
+    changed = administration.change_role(client, admin, person.user_id, "VENDOR")
+    if changed.status != 200:
+        raise CouldNotObserve(f"role change: seen {changed.status}, expected 200")
+    return accounts.login(client, person.email)
 
 
 def _lists_of_two_sizes(client: httpx.Client, log: _Log, reader: Session, total: int) -> None:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 
 from harness.criterion import Access, Criterion, Effect
 from harness.evidence import Evidence
+from harness.probe import Exchange
 from harness.tally import Tally
 from harness.thresholds import Limits
 from harness.trial import Trial
 from harness.verdict import Outcome
-from suites.probes import accounts, audit, broker, payments, writers
+from suites.probes import accounts, administration, audit, broker, payments, writers
 from suites.probes.accounts import Session
 from suites.probes.broker import EventObserver
 
@@ -60,6 +62,7 @@ WAYS = (
 )
 EVENT_OF = {"processing": "payment.updated"}
 PEOPLE = 20
+LIVES = 10
 
 
 def test_every_write_becomes_one_event(trial: Trial) -> None:
@@ -76,6 +79,7 @@ def observe(trial: Trial) -> dict[str, Any]:
         admin = accounts.login_as(trial, client, "admin")
         accepted: Counter[str] = Counter()
         people = _auth_writes(client, trial.prefix, accepted)
+        people += _account_writes(trial, client, admin, accepted)
         count = trial.limits["payments"]
         trial.progress(f"{count} payments and their way through the states")
 
@@ -119,6 +123,42 @@ def _auth_writes(client: httpx.Client, prefix: str, accepted: Counter[str]) -> l
     return people
 
 
+def _account_writes(
+    trial: Trial, client: httpx.Client, admin: Session, accepted: Counter[str]
+) -> list[Session]:
+    """Lives of people who are changed and deleted, and one rotation; what is absent is left out."""
+    lives = []
+    for _ in range(LIVES):
+        person = accounts.register(client, trial.prefix)
+        accepted[f"user.created {person.user_id}"] += 1
+        for kind, act in _life(client, admin, person).items():
+            if trial.target.absence(TYPES[kind][1]) is None and act().status in (200, 204):
+                accepted[f"{kind} {person.user_id}"] += 1
+        lives.append(person)
+    if trial.target.absence(TYPES["secrets.rotated"][1]) is None:
+        # The refresh key: whoever holds the target file signs access tokens with the present one.
+        kid = administration.rotate_keys(client, admin, "refresh")
+        accepted[f"secrets.rotated {kid}"] += 1
+    return lives
+
+
+def _life(
+    client: httpx.Client, admin: Session, person: Session
+) -> dict[str, Callable[[], Exchange]]:
+    """Event → the act that causes it, in an order in which each one is possible."""
+    who, new = person.user_id, accounts.PASSWORD + "2"
+    return {
+        "profile.updated": lambda: administration.update_profile(client, person, "trial"),
+        "user.updated": lambda: administration.rename(client, admin, who, "Trial Renamed"),
+        "user.password_changed": lambda: administration.change_password(
+            client, person, accounts.PASSWORD, new
+        ),
+        "user.role_changed": lambda: administration.change_role(client, admin, who, "VENDOR"),
+        "user.status_changed": lambda: administration.change_status(client, admin, who, False),
+        "user.deleted": lambda: administration.delete(client, admin, who),
+    }
+
+
 def _payment_writes(
     client: httpx.Client, admin: Session, sender: Session, recipient: Session, number: int
 ) -> list[str]:
@@ -139,7 +179,7 @@ def _published(observer: EventObserver, known: set[str]) -> Counter[str]:
     seen: dict[str, str] = {}
     for _, _, event in observer.events:
         data = event.get("data") or {}
-        subject = data.get("paymentId") or data.get("userId")
+        subject = data.get("paymentId") or data.get("userId") or data.get("newKid")
         if event.get("type") in TYPES and subject in known:
             seen[str(event["id"])] = f"{event['type']} {subject}"
     return Counter(seen.values())

@@ -67,12 +67,15 @@ def observe(trial: Trial) -> dict[str, Any]:
             reply = client.get(f"/api/{path}")
             if reply.status_code != 200:
                 raise CouldNotObserve(f"management API /api/{path}: {reply.status_code}")
-            return reply.json()
+            found = reply.json()
+            if not isinstance(found, list):
+                raise CouldNotObserve(
+                    f"management API /api/{path}: seen no list: {str(found)[:80]}"
+                )
+            return found
 
         def with_gateway() -> Any:
             found = read(f"queues/{broker.VHOST}")
-            if not isinstance(found, list):
-                raise CouldNotObserve("management API /api/queues: not a list")
             return found if any(_is_gateway(q.get("name", "")) for q in found) else None
 
         try:

@@ -89,13 +89,21 @@ def register(client: httpx.Client, prefix: str) -> Session:
     return session_of(reply, 201, "register")
 
 
-def login(client: httpx.Client, email: str, password: str = PASSWORD) -> Session:
-    """Log a person in.
+def login(
+    client: httpx.Client, email: str, password: str = PASSWORD, *, device: str = ""
+) -> Session:
+    """Log a person in, on a device if one is named.
 
     Raises:
         CouldNotObserve: the target did not answer 200 with a session.
     """
-    reply = exchange(client, "POST", "/api/auth/login", json={"email": email, "password": password})
+    reply = exchange(
+        client,
+        "POST",
+        "/api/auth/login",
+        headers={"X-Device-ID": device} if device else None,
+        json={"email": email, "password": password},
+    )
     return session_of(reply, 200, "login")
 
 
