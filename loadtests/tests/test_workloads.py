@@ -57,24 +57,27 @@ def test_the_standard_mix_is_as_documented() -> None:
     documented = {
         "auth-me": 4,
         "payments-list": 6,
-        "payments-detail": 6,
+        "payments-detail": 3,
         "payments-create": 3,
+        "profile": 3,
+        "graphql": 3,
         "audit-list": 3,
+        "payments-report": 3,
     }
     assert set(shares) == set(documented)
-    for group, of_22 in documented.items():
-        assert shares[group] == pytest.approx(of_22 / 22, abs=0.01)
-    assert min(shares.values()) * 3000 >= 390
-    assert plan.journey_steps == 5.5
+    for group, of_28 in documented.items():
+        assert shares[group] == pytest.approx(of_28 / 28, abs=0.01)
+    assert min(shares.values()) * 3000 >= 310
+    assert plan.journey_steps == 7.0
     assert sum(shares.values()) == pytest.approx(1.0)
 
 
 def test_the_documented_table_is_the_mix() -> None:
     """The numbers in the module's text are those of the plan."""
     text = (Path(__file__).parents[1] / "workloads" / "standard.py").read_text()
-    table = {group: int(n) for group, n in re.findall(r"\| (\S+) \| (\d+) of 22 \|", text)}
-    plan = standard_plan(people(), rate=220, seconds=100, prefix="t")
-    assert {g: round(share * 22) for g, share in mix(plan).items()} == table
+    table = {group: int(n) for group, n in re.findall(r"\| (\S+) \| (\d+) of 28 \|", text)}
+    plan = standard_plan(people(), rate=280, seconds=100, prefix="t")
+    assert {g: round(share * 28) for g, share in mix(plan).items()} == table
 
 
 def test_one_seed_gives_one_plan_and_another_gives_another() -> None:
@@ -95,9 +98,9 @@ def test_steps_of_a_journey_come_in_their_order() -> None:
         request = plan.requests[index]
         by_token.setdefault(dict(request.headers)["Authorization"], []).append(request.group)
     journey = ["auth-me", "payments-list", "payments-detail", "payments-create"]
-    journey += ["payments-list", "payments-detail"]
-    # 60 people, some 250 journeys, 20 under way: a person's journeys rarely overlap.
-    first = [groups[:6] for token, groups in by_token.items() if token != "Bearer token-999"]
+    journey += ["payments-list", "profile", "graphql"]
+    # 60 people, some 200 journeys, 20 under way: a person's journeys rarely overlap.
+    first = [groups[:7] for token, groups in by_token.items() if token != "Bearer token-999"]
     assert sum(groups == journey[: len(groups)] for groups in first) >= 0.9 * len(first)
 
 
@@ -118,8 +121,20 @@ def test_every_request_says_what_its_answer_holds() -> None:
 def test_without_an_admin_his_journey_is_left_out() -> None:
     """The rest keeps its proportions."""
     plan = standard_plan(people(admin=False), rate=50, seconds=60, prefix="t")
-    assert "audit-list" not in mix(plan)
-    assert plan.journey_steps == 6.0
+    assert not {"audit-list", "payments-report"} & set(mix(plan))
+    assert plan.journey_steps == 7.0
+
+
+def test_steps_without_their_part_are_left_out() -> None:
+    """What the target declares absent is not asked for, and the others are."""
+    absent = {"graphql": "not built", "payments-report": "not built"}
+    population = msgspec.structs.replace(people(), absent=absent)
+    plan = standard_plan(population, rate=50, seconds=60, prefix="t")
+    assert set(mix(plan)) == {
+        *("auth-me", "payments-list", "payments-detail", "payments-create"),
+        *("profile", "audit-list"),
+    }
+    assert plan.journey_steps == (3 * 6 + 4) / 4
 
 
 def test_nobody_pays_himself() -> None:
@@ -342,7 +357,7 @@ def test_the_command_writes_a_private_plan(
     plan = decode(plan_file.read_bytes())
     assert plan.origin == server.origin
     assert {request.group for request in plan.requests} == set(mix(plan))
-    assert "payments-list: 27" in capsys.readouterr().out
+    assert "payments-list: 21" in capsys.readouterr().out
 
 
 def test_distinct_requests_are_kept_once() -> None:

@@ -8,12 +8,20 @@ from loadtests.engine.plan import Request
 from loadtests.workloads.population import Member, Population, audit_path, payment_body
 
 LIST_QUERIES = ("limit=10", "limit=20&sort=amount&order=asc", "status=pending&limit=10")
+REPORTED = ("USD", "EUR", "INR")
+_BY_GRAPHQL = (
+    "{ payments(input: {first: 10}) { totalCount edges { node "
+    "{ id senderId recipientId amount currency status createdAt } } } }"
+)
 
 GROUPS = {
     "auth-me": "GET /api/auth/me",
     "payments-list": "GET /api/payments, three combinations of parameters",
     "payments-detail": "GET /api/payments/:id, payments of one's own",
     "payments-create": "POST /api/payments to another person of the population",
+    "profile": "GET /api/profile",
+    "graphql": "POST /graphql, a page of payments",
+    "payments-report": "GET /api/payments/reports?currency=…, by the admin, three currencies",
     "audit-list": "GET /api/admin/audit-logs?userId=…, by the admin",
     "auth-login": "POST /api/auth/login (its cost is the password hash's; measured apart)",
 }
@@ -42,6 +50,27 @@ class Catalogue:
     def payment(self, member: Member, payment: str) -> Request:
         """One payment, with its id."""
         return self._get("payments-detail", f"/api/payments/{payment}", member, payment)
+
+    def profile(self, member: Member) -> Request:
+        """The person's profile; it holds the person's id."""
+        return self._get("profile", "/api/profile", member, member.user_id)
+
+    def payments_by_graphql(self, member: Member) -> Request:
+        """A page of payments; each of them holds the person's id as sender or recipient."""
+        return Request(
+            method="POST",
+            path="/graphql",
+            group="graphql",
+            headers=(*_authorization(member), ("Content-Type", "application/json")),
+            body=msgspec.json.encode({"query": _BY_GRAPHQL}),
+            expect_body=member.user_id,
+            answer_bytes=self._size("graphql"),
+        )
+
+    def report(self, admin: Member, currency: str) -> Request:
+        """What was paid in a currency in the last thirty days, seen by the admin."""
+        path = f"/api/payments/reports?currency={currency}"
+        return self._get("payments-report", path, admin, "totalsByCurrency")
 
     def audit(self, admin: Member, about: Member) -> Request:
         """A person's audit rows, seen by the admin; each holds the person's id."""

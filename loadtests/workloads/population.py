@@ -25,6 +25,14 @@ _PASSWORD = "Load-Test-Passw0rd!"  # of accounts that this run makes for itself
 _HANDS = 2  # people prepared at the same time
 _PATIENCE = 30.0
 _AUDIT_PATIENCE = 15.0  # R1.142 promises 5 s
+# Group of requests → the part of the target it needs, where that part can be absent.
+_PARTS = {
+    "audit-list": "audit-log",
+    "payments-report": "reports",
+    "profile": "profile-api",
+    "graphql": "graphql",
+}
+_ADMINS = ("audit-list", "payments-report")
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,14 +110,16 @@ def settle(target: Target, *, prefix: str, users: int, payments_each: int) -> Po
             range(users),
         )
         members = list(paying)
-        absent: dict[str, str] = {}
+        absent = {
+            group: reason
+            for group, part in _PARTS.items()
+            if (reason := target.absence(part)) is not None
+        }
         admin = None
         account = target.accounts.get("admin")
-        if (reason := target.absence("audit-log")) is not None:
-            absent["audit-list"] = reason
-        elif account is None:
-            absent["audit-list"] = "the target file has no [accounts.admin]"
-        else:
+        if account is None:
+            absent |= dict.fromkeys(_ADMINS, "the target file has no [accounts.admin]")
+        elif "audit-list" not in absent:
             admin = desk.log_in(account.email, account.password)
             desk.wait_for_audit(admin, members)
         sizes = desk.sizes_of_answers(members[0], admin)
@@ -207,16 +217,19 @@ class Desk:
         paths = {
             "auth-me": ("/api/auth/me", member),
             "payments-list": ("/api/payments?limit=10", member),
+            "profile": ("/api/profile", member),
         }
         if member.payments:
             paths["payments-detail"] = (f"/api/payments/{member.payments[0]}", member)
         if admin is not None:
             paths["audit-list"] = (audit_path(member), admin)
+            paths["payments-report"] = ("/api/payments/reports", admin)
         sizes = {}
         for group, (path, who) in paths.items():
             sizes[group] = len(self._send("GET", path, token=who.access_token).content)
         if "payments-detail" in sizes:
             sizes["payments-create"] = sizes["payments-detail"]
+        sizes["graphql"] = sizes["payments-list"]  # the same page, fewer fields
         return sizes
 
     def _ask(

@@ -1,18 +1,22 @@
 """The standard mixed workload: journeys of customers and of an admin, request by request.
 
 A customer's journey (three of four): who am I, my payments, one of them, pay, my payments in
-another order, another of them. The admin's journey (one of four): who am I, three looks into the
-audit log. Twenty journeys are under way at any time, and each place of the schedule takes the next
-step of one of them, chosen by the seed. Sessions and payments are made beforehand, so no step waits
-for another one's answer, and every request has its own place in the schedule.
+another order, my profile, my payments by GraphQL. The admin's journey (one of four): who am I,
+three looks into the audit log, three reports. Twenty journeys are under way at any time, and each
+place of the schedule takes the next step of one of them, chosen by the seed. Sessions and payments
+are made beforehand, so no step waits for another one's answer, and every request has its own place
+in the schedule. Steps that the target has no part for are left out.
 
 | group | share |
 |---|---|
-| auth-me | 4 of 22 |
-| payments-list | 6 of 22 |
-| payments-detail | 6 of 22 |
-| payments-create | 3 of 22 |
-| audit-list | 3 of 22 |
+| auth-me | 4 of 28 |
+| payments-list | 6 of 28 |
+| payments-detail | 3 of 28 |
+| payments-create | 3 of 28 |
+| profile | 3 of 28 |
+| graphql | 3 of 28 |
+| audit-list | 3 of 28 |
+| payments-report | 3 of 28 |
 
 Log-ins are apart (`login_plan`): each costs a password hash of about 20 ms CPU, so they have a rate
 and a figure of their own.
@@ -26,7 +30,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from loadtests.engine.plan import Arrivals, Plan, Request, Schedule
-from loadtests.workloads.catalogue import LIST_QUERIES, Catalogue
+from loadtests.workloads.catalogue import LIST_QUERIES, REPORTED, Catalogue
 from loadtests.workloads.population import Population
 
 _T = TypeVar("_T")
@@ -123,11 +127,16 @@ class _Journeys:
     def mean_steps(self) -> float:
         """Requests of a journey, on average."""
         kinds = self._four()
-        return sum(6 if kind == "customer" else 4 for kind in kinds) / len(kinds)
+        sample = _Journeys(self._population, "", 1)
+        return sum(len(sample._of(kind)) for kind in kinds) / len(kinds)
 
     def next(self) -> Journey:
         """The next journey."""
-        return self._customer() if next(self._kinds) == "customer" else self._admin()
+        return self._of(next(self._kinds))
+
+    def _of(self, kind: str) -> Journey:
+        steps = self._customer() if kind == "customer" else self._admin()
+        return [step for step in steps if step.group not in self._population.absent]
 
     def _four(self) -> tuple[str, ...]:
         customers = ("customer",) * CUSTOMERS_OF_FOUR
@@ -147,7 +156,8 @@ class _Journeys:
             # Ten different amounts and descriptions for each pair keep the plan small.
             catalogue.create(member, other, self._created % 10),
             catalogue.payments(member, second),
-            catalogue.payment(member, chance.choice(member.payments)),
+            catalogue.profile(member),
+            catalogue.payments_by_graphql(member),
         ]
 
     def _admin(self) -> Journey:
@@ -157,6 +167,7 @@ class _Journeys:
         return [
             self._catalogue.me(admin),
             *(self._catalogue.audit(admin, member) for member in about),
+            *(self._catalogue.report(admin, currency) for currency in REPORTED),
         ]
 
     def _in_turns(self, things: tuple[_T, ...]) -> Iterator[_T]:
