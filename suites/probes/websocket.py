@@ -2,17 +2,77 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import json
+import threading
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Coroutine, Mapping
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
-from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin, Subprotocol
 
 from harness.probe import tls_context
+
+T = TypeVar("T")
+
+
+@functools.cache
+def _loop() -> asyncio.AbstractEventLoop:
+    """The loop all sockets of this process live in, on a thread of its own.
+
+    The library's synchronous client reads and writes one TLS session from two threads, which
+    OpenSSL forbids: one handshake in 400 never got its answer on a busy machine.
+    """
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="sockets", daemon=True).start()
+    return loop
+
+
+def _wait_for(work: Coroutine[Any, Any, T]) -> T:
+    return asyncio.run_coroutine_threadsafe(work, _loop()).result()
+
+
+class Socket:
+    """An open connection, for callers that wait; use as a context manager or close it.
+
+    Attributes:
+        subprotocol: the one the server selected.
+    """
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self._connection = connection
+        self.subprotocol = connection.subprotocol
+
+    def __enter__(self) -> Socket:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def recv(self, timeout: float) -> str | bytes:
+        """The next message.
+
+        Raises:
+            TimeoutError: none came within so many seconds.
+            websockets.exceptions.ConnectionClosed: none will come.
+        """
+        return _wait_for(asyncio.wait_for(self._connection.recv(), timeout))
+
+    def send(self, message: str) -> None:
+        """Send a text message.
+
+        Raises:
+            websockets.exceptions.ConnectionClosed: it cannot be sent.
+        """
+        _wait_for(self._connection.send(message))
+
+    def close(self) -> None:
+        """Close the connection; harmless when it is closed."""
+        _wait_for(self._connection.close())
 
 
 def open_socket(
@@ -24,7 +84,7 @@ def open_socket(
     origin: str | None = None,
     by_query: bool = False,
     timeout: float = 10.0,
-) -> ClientConnection:
+) -> Socket:
     """Open a connection with a token, by subprotocol or by query.
 
     Raises:
@@ -34,18 +94,22 @@ def open_socket(
     if token is not None and by_query:
         url = f"{url}?token={token}"
     offered = ["bearer", token] if token is not None and not by_query else None
-    return connect(
-        url,
-        subprotocols=[Subprotocol(name) for name in offered] if offered else None,
-        origin=Origin(origin) if origin else None,
-        ssl=tls_context(ca) if urlsplit(url).scheme == "wss" else None,
-        source_address=(address, 0) if address else None,
-        compression=None,
-        open_timeout=timeout,
-        close_timeout=2,
-        proxy=None,
-        legacy=True,  # one connection; the other form reconnects by itself
-    )
+
+    async def opened() -> ClientConnection:
+        return await connect(
+            url,
+            subprotocols=[Subprotocol(name) for name in offered] if offered else None,
+            origin=Origin(origin) if origin else None,
+            ssl=tls_context(ca) if urlsplit(url).scheme == "wss" else None,
+            local_addr=(address, 0) if address else None,
+            compression=None,
+            open_timeout=timeout,
+            close_timeout=2,
+            ping_interval=None,
+            proxy=None,
+        )
+
+    return Socket(_wait_for(opened()))
 
 
 def handshake(url: str, token: str | None, **options: Any) -> dict[str, Any]:
@@ -76,7 +140,7 @@ def handshake(url: str, token: str | None, **options: Any) -> dict[str, Any]:
 
 
 def receive_until(
-    socket: ClientConnection, wanted: Mapping[str, Any], *, seconds: float
+    socket: Socket, wanted: Mapping[str, Any], *, seconds: float
 ) -> list[dict[str, Any]]:
     """Read messages until one has all the wanted top-level values, or the time is over."""
     messages: list[dict[str, Any]] = []
@@ -92,7 +156,7 @@ def receive_until(
     return messages
 
 
-def closed_within(socket: ClientConnection, seconds: float) -> tuple[float, int] | None:
+def closed_within(socket: Socket, seconds: float) -> tuple[float, int] | None:
     """Wait for the server to close; (seconds it took, close code), or None when it did not."""
     started = time.monotonic()
     while (remaining := started + seconds - time.monotonic()) > 0:
