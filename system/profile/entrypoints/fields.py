@@ -23,6 +23,15 @@ CLEARED: Final = ""
 _LENGTH: Final = Text(domain.PHONE_MINIMUM, domain.PHONE_MAXIMUM, clean=False)
 _SIGNS: Final = Matching(domain.PHONE_PATTERN, "Expected digits, blanks and + ( ) . - / only")
 _ANY_TEXT: Final = Text(clean=False)
+# For the API description: addresses as most are, and images by how their base64 begins.
+_HTTPS: Final = r"^https://[a-z0-9]{1,20}(\.[a-z0-9]{1,20}){0,3}(/[A-Za-z0-9._~-]{0,20}){0,9}$"
+_GROUPS: Final = "([A-Za-z0-9+/]{4}){0,99}$"
+_IMAGES: Final = (
+    rf"^data:image/png;base64,iVBORw0KGg[o-r][A-Za-z0-9+/]{_GROUPS}",
+    rf"^data:image/jpeg;base64,/9j/{_GROUPS}",
+    rf"^data:image/gif;base64,R0lGOD[dl]h{_GROUPS}",
+    rf"^data:image/webp;base64,UklGR[g-v][A-Za-z0-9+/]{{4}}[BFJNRVZdhlptx159]XRUJQ{_GROUPS}",
+)
 _CHANNELS: Final = Schema({name: Boolean(optional=True) for name in domain.CHANNELS})
 
 
@@ -58,7 +67,9 @@ class Avatar(Field):
         return text
 
     def json_schema(self) -> dict[str, Any]:
-        return {"type": "string", "format": "uri", "pattern": "^(https:|data:image/)"}
+        # Not all that is taken, but nothing that is not.
+        images = [{"type": "string", "pattern": pattern} for pattern in _IMAGES]
+        return {"anyOf": [{"type": "string", "pattern": _HTTPS, "maxLength": 2048}, *images]}
 
 
 @dataclass(frozen=True)
@@ -72,7 +83,7 @@ class Timezone(Field):
         return text
 
     def json_schema(self) -> dict[str, Any]:
-        return {"type": "string"}
+        return {"type": "string", "enum": sorted(domain.timezones())}
 
 
 @dataclass(frozen=True)

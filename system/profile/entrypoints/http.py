@@ -13,7 +13,7 @@ from system.platform.cache.cache import Answer
 from system.platform.http.app import Reply, json_body, success, wants_fresh
 from system.platform.http.openapi import operation
 from system.platform.http.shapes import BOOLEAN, ID, MOMENT, TEXT, nullable, one_of, shape
-from system.platform.http.validation import Choice, Issue, Matching, Schema, Text
+from system.platform.http.validation import Choice, DescribedRule, Issue, Matching, Schema, Text
 from system.platform.security.litestar import authenticated
 from system.profile import domain
 from system.profile.entrypoints.fields import CLEARED, Avatar, Channels, Clearable, Phone, Timezone
@@ -41,7 +41,8 @@ PROFILE: Final = Schema(
         "avatarUrl": Clearable(Avatar(), optional=True, example="https://example.com/me.png"),
         "bio": Clearable(Text(maximum=domain.BIO_LIMIT), optional=True, example="Likes to pay"),
     },
-    [_one_phone],
+    # The description knows one of the two; equal values of both are taken as well.
+    [DescribedRule(_one_phone, {"not": {"required": ["phone", "phoneNumber"]}})],
 )
 PREFERENCES: Final = Schema(
     {

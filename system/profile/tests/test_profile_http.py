@@ -9,6 +9,8 @@ from typing import Any, cast
 
 import httpx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from system.platform.config import load
 from system.platform.events.catalogue import USER_LIFECYCLE
@@ -18,7 +20,9 @@ from system.platform.http.openapi import document
 from system.platform.security.principal import Principal
 from system.profile import domain
 from system.profile.entrypoints import events
+from system.profile.entrypoints.fields import Avatar
 from system.profile.entrypoints.http import BODY_LIMIT, PROFILE, PROFILE_SHOWN, ROUTES
+from system.profile.entrypoints.http import PREFERENCES as PREFERENCES_BODY
 from system.profile.service import Profiles, profile_json
 from system.profile.tests.fakes import START, FakeCache, FakeStore, FakeUnit
 
@@ -309,3 +313,21 @@ def test_the_routes_describe_themselves() -> None:
     }
     assert PROFILE.accepts(PROFILE.example())
     assert set(PROFILE_SHOWN.members) == set(profile_json(_EMPTY))
+
+
+@given(data=st.data())
+@settings(max_examples=200, deadline=None)
+def test_avatars_that_are_described_are_taken(data: st.DataObject) -> None:
+    """R1.154: nothing that the description allows is refused."""
+    described = data.draw(st.sampled_from(Avatar().json_schema()["anyOf"]))
+    value = data.draw(st.from_regex(described["pattern"].removesuffix("$") + r"\Z"))
+
+    assert domain.is_avatar(value)
+
+
+def test_the_description_knows_one_phone() -> None:
+    """R1.149, R1.154: it does not lead anybody to send two different numbers."""
+    assert PROFILE.describe()["not"] == {"required": ["phone", "phoneNumber"]}
+    assert PREFERENCES_BODY.describe()["properties"]["timezone"]["enum"] == sorted(
+        domain.timezones()
+    )
