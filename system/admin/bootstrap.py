@@ -26,9 +26,9 @@ from system.platform.events.diagnostics import ProbeStore
 from system.platform.events.outbox import Relay
 from system.platform.http.app import Hook
 from system.platform.http.health import Check
+from system.platform.security.keys import FreshKeys, keys_of_auth_service
 from system.platform.security.principal import Authenticator
 from system.platform.security.sessions import SessionVerifier
-from system.platform.security.tokens import KeyRing
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Parts:
     broker: Connection
     relay: Relay
     sessions: SessionVerifier
+    keys: FreshKeys
     authenticator: Authenticator
     accounts: AuthService
     reconciling: Reconciling
@@ -67,6 +68,7 @@ class Parts:
             self.database.start,
             self.broker.start,
             self.relay.start,
+            self.keys.start,
             self.reconciling.start,
         )
 
@@ -77,6 +79,7 @@ class Parts:
             self.reconciling.close,
             self.relay.close,
             self.broker.close,
+            self.keys.close,
             self.sessions.close,
             self.accounts.close,
             self.http_probes.close,
@@ -96,6 +99,7 @@ def assemble(settings: Settings) -> Parts:
     store = PostgresStore(database)
     accounts = AuthService(settings.auth_service_urls, settings.internal_service_token)
     http_probes = HttpProbes()
+    keys = keys_of_auth_service(settings)
     return Parts(
         settings=settings,
         database=database,
@@ -103,7 +107,8 @@ def assemble(settings: Settings) -> Parts:
         broker=broker,
         relay=Relay(database, broker),
         sessions=sessions,
-        authenticator=Authenticator(KeyRing.from_settings(settings), sessions),
+        keys=keys,
+        authenticator=Authenticator(keys, sessions),
         accounts=accounts,
         reconciling=Reconciling(partial(copies.reconcile, store, accounts)),
         http_probes=http_probes,

@@ -21,9 +21,9 @@ from system.gateway.service.realtime import RealtimeService
 from system.platform import redis_connection
 from system.platform.config import Settings
 from system.platform.http.health import Check, Health
+from system.platform.security.keys import FreshKeys, keys_of_auth_service
 from system.platform.security.principal import Authenticator
 from system.platform.security.sessions import SessionVerifier
-from system.platform.security.tokens import KeyRing, TokenType, environment_keys
 
 HEALTH_TIMEOUT_S: Final = 2.0  # R1.54
 SOURCE_ADDRESS_VARIABLE: Final = "UPSTREAM_SOURCE_ADDRESS"
@@ -43,6 +43,7 @@ class Gateway:
         bridge: events from the broker.
         health: of this process.
         sessions: session look-ups, with connections of their own.
+        keys: that verify tokens, kept like auth-service's.
         redis: limiters and session mirror.
     """
 
@@ -55,16 +56,19 @@ class Gateway:
     bridge: Bridge
     health: Health
     sessions: SessionVerifier
+    keys: FreshKeys
     redis: Redis
 
     async def start(self) -> None:
         """Begin the work behind requests; succeeds whatever is down (R0.10)."""
         self.realtime.start()
+        await self.keys.start()
         await self.bridge.start(self.realtime.deliver)
 
     async def close(self) -> None:
         """Give everything back; requests and connections must be over."""
         await self.bridge.close()
+        await self.keys.close()
         await self.sessions.close()
         for upstream in self.upstreams.values():
             upstream.close()
@@ -95,9 +99,9 @@ def build(settings: Settings, environ: Mapping[str, str]) -> Gateway:
         )
         for service, addresses in urls.items()
     }
-    ring = KeyRing({TokenType.ACCESS: environment_keys(settings.jwt_secrets, settings.jwt_secret)})
+    keys = keys_of_auth_service(settings)
     sessions = SessionVerifier(redis, settings.auth_service_urls, settings.internal_service_token)
-    authenticator = Authenticator(ring, sessions)
+    authenticator = Authenticator(keys, sessions)
     bridge = BrokerBridge(settings.rabbitmq_url, settings.rabbitmq_exchange, instance_name())
     return Gateway(
         settings=settings,
@@ -122,6 +126,7 @@ def build(settings: Settings, environ: Mapping[str, str]) -> Gateway:
         bridge=bridge,
         health=Health(settings.service_name, _checks(redis, bridge, upstreams), {"authService"}),
         sessions=sessions,
+        keys=keys,
         redis=redis,
     )
 

@@ -29,9 +29,9 @@ from system.platform.events.connection import Connection
 from system.platform.events.consumer import Consumer
 from system.platform.events.outbox import Relay
 from system.platform.http.app import create_app
+from system.platform.security.keys import keys_of_auth_service
 from system.platform.security.principal import Authenticator
 from system.platform.security.sessions import SessionVerifier
-from system.platform.security.tokens import KeyRing
 
 QUEUE: Final = "payments.events.queue"
 _TIDY_EVERY_S: Final = 3600.0
@@ -95,6 +95,7 @@ def build(settings: Settings) -> Litestar:
         GuardedRedis(redis, circuit), settings.auth_service_urls, settings.internal_service_token
     )
     people = People(store, directory)
+    keys = keys_of_auth_service(settings)
     tidying = Tidying(store)
     token = settings.internal_service_token
     return create_app(
@@ -111,6 +112,7 @@ def build(settings: Settings) -> Litestar:
             broker.start,
             relay.start,
             consumer.start,
+            keys.start,
             tidying.start,
         ],
         on_shutdown=[
@@ -118,6 +120,7 @@ def build(settings: Settings) -> Litestar:
             consumer.close,
             relay.close,
             broker.close,
+            keys.close,
             sessions.close,
             directory.close,
             cache.close,
@@ -125,7 +128,7 @@ def build(settings: Settings) -> Litestar:
             db.close,
         ],
         state={
-            "authenticator": Authenticator(KeyRing.from_settings(settings), sessions),
+            "authenticator": Authenticator(keys, sessions),
             "reads": PaymentReads(store, cache),
             "commands": PaymentCommands(store, people, cache),
             "changes": PaymentChanges(store, people, cache),

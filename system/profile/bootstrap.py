@@ -18,9 +18,9 @@ from system.platform.events.diagnostics import ProbeStore
 from system.platform.events.outbox import Relay
 from system.platform.http.app import Hook
 from system.platform.http.health import Check
+from system.platform.security.keys import FreshKeys, keys_of_auth_service
 from system.platform.security.principal import Authenticator
 from system.platform.security.sessions import SessionVerifier
-from system.platform.security.tokens import KeyRing
 from system.profile.adapters.postgres import PostgresStore
 from system.profile.service import Profiles
 
@@ -40,6 +40,7 @@ class Parts:
     broker: Connection
     relay: Relay
     sessions: SessionVerifier
+    keys: FreshKeys
     authenticator: Authenticator
     profiles: Profiles
     probes: ProbeStore | None
@@ -56,7 +57,13 @@ class Parts:
     @property
     def openings(self) -> tuple[Hook, ...]:
         """What starts before the entrypoints, in order."""
-        return (self.database.start, self.cache.start, self.broker.start, self.relay.start)
+        return (
+            self.database.start,
+            self.cache.start,
+            self.broker.start,
+            self.relay.start,
+            self.keys.start,
+        )
 
     @property
     def closings(self) -> tuple[Hook, ...]:
@@ -64,6 +71,7 @@ class Parts:
         return (
             self.relay.close,
             self.broker.close,
+            self.keys.close,
             self.sessions.close,
             self.cache.close,
             self.redis.aclose,
@@ -89,6 +97,7 @@ def assemble(settings: Settings) -> Parts:
     sessions = SessionVerifier(
         GuardedRedis(redis, circuit), settings.auth_service_urls, settings.internal_service_token
     )
+    keys = keys_of_auth_service(settings)
     return Parts(
         settings=settings,
         database=database,
@@ -97,7 +106,8 @@ def assemble(settings: Settings) -> Parts:
         broker=broker,
         relay=Relay(database, broker),
         sessions=sessions,
-        authenticator=Authenticator(KeyRing.from_settings(settings), sessions),
+        keys=keys,
+        authenticator=Authenticator(keys, sessions),
         profiles=Profiles(PostgresStore(database), cache),
         probes=ProbeStore() if settings.diagnostics_enabled else None,
     )

@@ -54,7 +54,10 @@ GRACE_S: Final = 10
 # Longer than callers keep idle connections, so that none is closed under a request on its way.
 _KEEP_ALIVE_S: Final = 75
 _USER_AGENT_CHARACTERS: Final = 512
-_QUIET: Final = frozenset({"/health", "/health/live", "/health/ready", "/metrics"})
+# What is asked every second by a clock is no news.
+_QUIET: Final = frozenset(
+    {"/health", "/health/live", "/health/ready", "/metrics", "/internal/keys"}
+)
 
 _encode: Final = msgspec.json.Encoder(enc_hook=str).encode
 _decode: Final = msgspec.json.Decoder().decode

@@ -6,6 +6,7 @@ import hmac
 from dataclasses import dataclass
 
 from system.platform.http import errors
+from system.platform.security.keys import FreshKeys
 from system.platform.security.sessions import SessionCheck
 from system.platform.security.tokens import Claims, KeyRing, TokenType, verify
 
@@ -35,12 +36,13 @@ class Authenticator:
     """Judges access tokens: keys and claims by the ring, the session by its check (R1.28, R1.29).
 
     Args:
-        ring: keys that verify access tokens.
+        keys: verify access tokens; a ring that stays as it is, or keys that follow those of
+            auth-service (R1.30).
         sessions: says whether a session is still open.
     """
 
-    def __init__(self, ring: KeyRing, sessions: SessionCheck) -> None:
-        self._ring = ring
+    def __init__(self, keys: KeyRing | FreshKeys, sessions: SessionCheck) -> None:
+        self._keys = keys
         self._sessions = sessions
 
     async def authenticate(self, authorization_header: str | None) -> Principal:
@@ -62,7 +64,10 @@ class Authenticator:
             ApiError: 401 TOKEN_INVALID, TOKEN_EXPIRED or TOKEN_REVOKED (R1.28);
                 503 SERVICE_UNAVAILABLE if the session's state cannot be found out (R1.38).
         """
-        claims = verify(token, self._ring, TokenType.ACCESS)
+        if isinstance(self._keys, FreshKeys):
+            claims = await self._keys.verify(token)
+        else:
+            claims = verify(token, self._keys, TokenType.ACCESS)
         await self._sessions.ensure_open(claims)
         return Principal(
             user_id=claims.user_id,

@@ -208,6 +208,10 @@ class KeyRing:
             "set isActive on one key, or remove expired keys from the environment"
         )
 
+    def knows(self, kind: TokenType, kid: str) -> bool:
+        """Whether a key of this type has this name, in force or not."""
+        return any(key.kid == kid for key in self._keys[kind])
+
     def verifying_key(self, kind: TokenType, kid: object) -> OctKey | None:
         """The key of this type and kid if it may verify at this moment, else None."""
         usable = self._verifying[kind].get(kid) if isinstance(kid, str) else None
@@ -383,6 +387,26 @@ def verify(token: str, ring: KeyRing, kind: TokenType = TokenType.ACCESS) -> Cla
         ring.forget(kind, token)
         raise errors.token_expired()
     return claims
+
+
+def names_unknown_key(token: str, ring: KeyRing, kind: TokenType) -> bool:
+    """Whether a token has the form of ours but names a key that the ring does not have.
+
+    Only such a token is worth a look for new keys (R1.30).
+    """
+    if not token or len(token) > TOKEN_LIMIT:
+        return False
+    try:
+        header = jws.extract_compact(token.encode()).headers()
+    except _MALFORMED:
+        return False
+    kid = header.get("kid")
+    return (
+        set(header) == _HEADER_MEMBERS
+        and (header["typ"], header["alg"]) == ("JWT", ALGORITHM)
+        and isinstance(kid, str)
+        and not ring.knows(kind, kid)
+    )
 
 
 def _verify_signature_and_claims(token: str, ring: KeyRing, kind: TokenType) -> Claims:
