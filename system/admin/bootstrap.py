@@ -24,6 +24,7 @@ from system.platform.database import Database
 from system.platform.events.connection import Connection
 from system.platform.events.diagnostics import ProbeStore
 from system.platform.events.outbox import Relay
+from system.platform.events.redis_channel import redis_channel
 from system.platform.http.app import Hook
 from system.platform.http.health import Check
 from system.platform.security.keys import FreshKeys, keys_of_auth_service
@@ -105,7 +106,7 @@ def assemble(settings: Settings) -> Parts:
         database=database,
         redis=redis,
         broker=broker,
-        relay=Relay(database, broker),
+        relay=Relay(database, broker, redis_channel(settings)),
         sessions=sessions,
         keys=keys,
         authenticator=Authenticator(keys, sessions),

@@ -29,6 +29,7 @@ from system.platform.events import diagnostics
 from system.platform.events.connection import Connection
 from system.platform.events.consumer import Consumer
 from system.platform.events.outbox import Relay
+from system.platform.events.redis_channel import redis_channel
 from system.platform.events.topology import service_queue
 from system.platform.http.app import create_app
 from system.platform.security.principal import Authenticator
@@ -42,7 +43,7 @@ def create(settings: Settings) -> Litestar:
     broker = Connection(
         settings.rabbitmq_url, name=settings.service_name, exchange=settings.rabbitmq_exchange
     )
-    relay = Relay(database, broker)
+    relay = Relay(database, broker, redis_channel(settings))
     cache = Cache(
         settings.redis_url, settings.service, notices=PostgresNotices(settings.database_url)
     )

@@ -28,6 +28,7 @@ from system.platform.events import diagnostics
 from system.platform.events.connection import Connection
 from system.platform.events.consumer import Consumer
 from system.platform.events.outbox import Relay
+from system.platform.events.redis_channel import redis_channel
 from system.platform.http.app import create_app
 from system.platform.security.keys import keys_of_auth_service
 from system.platform.security.principal import Authenticator
@@ -85,7 +86,7 @@ def build(settings: Settings) -> Litestar:
     broker = Connection(
         settings.rabbitmq_url, name=settings.service_name, exchange=settings.rabbitmq_exchange
     )
-    relay = Relay(db, broker)
+    relay = Relay(db, broker, redis_channel(settings))
     probes = diagnostics.ProbeStore() if settings.diagnostics_enabled else None
     consumer = Consumer(
         broker, QUEUE, event_entrypoints.handlers(cache, PostgresUnit), db, probes=probes

@@ -158,6 +158,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     sentry_dsn: str | None = None
     sentry_environment: str | None = None
     sentry_release: str | None = None
+    sentry_traces_sample_rate: float = 1.0
+    sentry_profiles_sample_rate: float = 1.0
     nginx_host: tuple[str, ...] = ()
     ssl_cert_path: str | None = None
     ssl_key_path: str | None = None
@@ -199,6 +201,12 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
 
 
 _port: Final = _whole(1, 65535)
+
+
+def _share(value: str) -> float:
+    if not re.fullmatch(r"\d{1,6}(\.\d{1,12})?|\.\d{1,12}", value) or float(value) > 1:
+        raise _Unusable(f"seen {value!r}, expected a share from 0 to 1, such as 0.1")
+    return float(value)
 
 
 def _one_of(*allowed: str) -> Callable[[str], str]:
@@ -355,6 +363,10 @@ def _default_cors(environ: Environ) -> str:
 
 def _default_docs(environ: Environ) -> str:
     return "false" if is_production(environ) else "true"
+
+
+def _default_sample_rate(environ: Environ) -> str:
+    return "0.1" if is_production(environ) else "1.0"
 
 
 def _default_url(port_name: str, port: str) -> Callable[[Environ], str]:
@@ -704,6 +716,24 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         ALL,
         _text,
         "Release of error reports; <service>@<version> if unset.",
+    ),
+    Variable(
+        "SENTRY_TRACES_SAMPLE_RATE",
+        "sentry_traces_sample_rate",
+        _default_sample_rate,
+        EVERY_PROCESS,
+        _share,
+        "Share of requests that Sentry measures; 0.1 in production mode.",
+        shown_default="1.0",
+    ),
+    Variable(
+        "SENTRY_PROFILES_SAMPLE_RATE",
+        "sentry_profiles_sample_rate",
+        _default_sample_rate,
+        EVERY_PROCESS,
+        _share,
+        "Share of the measured requests that Sentry profiles; 0.1 in production mode.",
+        shown_default="1.0",
     ),
     Variable(
         "NGINX_HOST",

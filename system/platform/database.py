@@ -21,6 +21,7 @@ from asyncpg.pool import PoolConnectionProxy
 from prometheus_client import Counter, Histogram
 
 from system.platform.http import errors
+from system.platform.observability import tracing
 from system.platform.observability.metrics import (
     DB_QUERY_DURATION_SECONDS,
     DB_QUERY_ERRORS_TOTAL,
@@ -88,11 +89,17 @@ class _Connection(Connection):  # type: ignore[misc]  # asyncpg ships no types
 
 
 class _Series:
-    """The two metrics of one (operation, table), looked up once."""
+    """The two metrics of one (operation, table) and its span's name, looked up once."""
 
-    __slots__ = ("duration", "errors")
+    __slots__ = ("attributes", "duration", "errors", "span")
 
     def __init__(self, operation: str, table: str) -> None:
+        self.span = f"{operation} {table}"
+        self.attributes: dict[str, tracing.Attribute] = {
+            "db.system": "postgresql",
+            "db.operation.name": operation,
+            "db.collection.name": table,
+        }
         self.duration: Histogram = DB_QUERY_DURATION_SECONDS.labels(operation, table)
         self.errors: Counter = DB_QUERY_ERRORS_TOTAL.labels(operation, table)
 
@@ -210,10 +217,13 @@ class Transaction(_Statements):
 async def _timed(
     connection: PoolConnectionProxy, method: str, sql: str, args: tuple[Any, ...], series: _Series
 ) -> Any:
+    span = tracing.child(series.span, tracing.Kind.CLIENT)
+    fault: BaseException | None = None
     started = time.perf_counter()
     try:
         return await getattr(connection, method)(sql, *args)
     except (TimeoutError, asyncio.CancelledError) as interrupted:
+        fault = interrupted
         series.errors.inc()
         # The server does not answer, or nobody waits for the answer.  Cancelling the statement
         # politely would wait for the server once more.
@@ -222,10 +232,14 @@ async def _timed(
             raise _translated(interrupted) from interrupted
         raise
     except Exception as error:
+        fault = error
         series.errors.inc()
         raise _translated(error) from error
     finally:
         series.duration.observe(time.perf_counter() - started)
+        if span is not None:
+            span.attributes = series.attributes
+            span.end(fault)
 
 
 class Database(_Statements):

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from system.platform.observability.metrics import OTHER
+
 # A rule returns None for a good value, else what was expected.
 Rule = Callable[[Any], str | None]
 
@@ -241,6 +243,11 @@ PAYMENT_LIFECYCLE: Final = frozenset(
     type for type, kind in KINDS.items() if kind.event_type == "payment_lifecycle"
 )
 EVENT_TYPES: Final = frozenset(kind.event_type for kind in KINDS.values())
+
+
+def label(type: str) -> str:
+    """How metrics and spans name a type of event: a listed one as it is, else `other` (R7.12)."""
+    return type if type in KINDS else OTHER
 
 
 def faults(kind: Kind, data: Mapping[str, Any]) -> list[str]:

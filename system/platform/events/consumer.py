@@ -198,8 +198,7 @@ class Consumer:
             await self._fail(message, malformed, "malformed")
             outcome = "dead_lettered"
         else:
-            if event.type in catalogue.KINDS:
-                event_type = event.type
+            event_type = catalogue.label(event.type)
             handler = self._handler(event.type)
             if handler is None:
                 outcome = "ok"
@@ -228,7 +227,7 @@ class Consumer:
         doubtful = 0
         while True:
             try:
-                with causing(event):
+                with causing(event, self._queue, copies.headers_of(message)):
                     if await self._effect(event, handler, done):
                         return "ok"
                     return "duplicate"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -16,10 +16,13 @@ from uuid import uuid4
 import msgspec
 
 from system.platform.events import catalogue
-from system.platform.observability import correlation
+from system.platform.observability import correlation, tracing
 
 VERSION: Final = "1.0"
 SOURCES: Final = tuple(f"{service}-service" for service in ("auth", "payments", "admin", "profile"))
+
+# W3C: what a receiver must at least pass on.
+_TRACESTATE_CHARACTERS: Final = 512
 
 
 class Malformed(ValueError):
@@ -114,8 +117,13 @@ def new_event(
         "actorId": actor_id,
         "ipAddress": context.client_address,
         "userAgent": context.user_agent,
-        "traceparent": getattr(context, "traceparent", None) or _new_traceparent(),
     }
+    if context.traceparent is not None and tracing.read(context.traceparent) is not None:
+        details["traceparent"] = context.traceparent
+        if context.tracestate:
+            details["tracestate"] = context.tracestate[:_TRACESTATE_CHARACTERS]
+    else:
+        details["traceparent"] = _new_traceparent()
     cause = _cause.get()
     if cause is not None:
         details["causationId"] = cause.id
@@ -184,21 +192,54 @@ def validate(event: Event, *, probes: bool = False) -> None:
 
 
 @contextlib.contextmanager
-def causing(event: Event) -> Iterator[None]:
-    """Run a handler of `event`: its correlation and causation reach what the handler emits."""
+def causing(
+    event: Event, queue: str, headers: Mapping[str, Any] | None = None
+) -> Iterator[tracing.Span | None]:
+    """Run a handler of `event`: correlation, trace and causation reach what the handler emits.
+
+    Args:
+        event: what is handled.
+        queue: it came from.
+        headers: of the message, whose `traceparent` names the span that published it.
+
+    Returns:
+        the context; it gives the span of the handling, None when it is not recorded.
+    """
+    parent = (headers or {}).get("traceparent")
+    if not isinstance(parent, str) or tracing.read(parent) is None:
+        parent = _text(event.metadata.get("traceparent"))
+    span = tracing.follow(
+        f"process {catalogue.label(event.type)}",
+        tracing.Kind.CONSUMER,
+        parent,
+        event.correlation_id,
+    )
+    if span is not None:
+        span.attributes = {
+            "messaging.system": "rabbitmq",
+            "messaging.operation.type": "process",
+            "messaging.destination.name": queue,
+            "messaging.message.id": event.id,
+        }
     context = correlation.RequestContext(
         correlation_id=event.correlation_id,
-        client_address=event.metadata.get("ipAddress"),
-        user_agent=event.metadata.get("userAgent"),
-        traceparent=event.metadata.get("traceparent"),
+        client_address=_text(event.metadata.get("ipAddress")),
+        user_agent=_text(event.metadata.get("userAgent")),
+        traceparent=parent if span is None else span.traceparent,
+        tracestate=_text(event.metadata.get("tracestate")),
     )
     token = correlation.bind(context)
     cause = _cause.set(event)
     try:
-        yield
+        with tracing.within(span):
+            yield span
     finally:
         _cause.reset(cause)
         correlation.unbind(token)
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _new_traceparent() -> str:

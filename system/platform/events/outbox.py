@@ -7,23 +7,17 @@ import contextlib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 import msgspec
-from aiormq.abc import AbstractChannel, DeliveredMessage
-from aiormq.exceptions import PublishError
-from pamqp import commands
 
 from system.platform.events import catalogue
 from system.platform.events.backoff import Backoff
-from system.platform.events.connection import TROUBLE, Connection, cancelled_by_caller
+from system.platform.events.connection import Connection, cancelled_by_caller
 from system.platform.events.envelope import Event, validate
-from system.platform.observability.metrics import (
-    EVENTS_PUBLISHED_TOTAL,
-    OTHER,
-    OUTBOX_PENDING,
-)
+from system.platform.events.publisher import NotPublished, Outgoing, Publisher
+from system.platform.events.redis_channel import RedisChannel
+from system.platform.observability.metrics import EVENTS_PUBLISHED_TOTAL, OUTBOX_PENDING
 
 _log = logging.getLogger(__name__)
 
@@ -137,50 +131,33 @@ def windows(rows: Iterable[Row]) -> list[list[Row]]:
     return found
 
 
-def properties(envelope: Mapping[str, Any]) -> commands.Basic.Properties:
-    """AMQP properties of an event (R3.13)."""
-    metadata = envelope["metadata"]
-    headers: dict[str, Any] = {"source": envelope["source"], "version": envelope["version"]}
-    for name in ("traceparent", "tracestate"):
-        if metadata.get(name):
-            headers[name] = metadata[name]
-    return commands.Basic.Properties(
-        content_type="application/json",
-        content_encoding="utf-8",
-        headers=headers,
-        delivery_mode=2,
-        correlation_id=metadata["correlationId"],
-        message_id=envelope["id"],
-        timestamp=datetime.now(UTC),
-        message_type=envelope["type"],
-        app_id=envelope["source"],
-    )
-
-
-class _NotPublished(Exception):
-    """The broker refused or returned a message; the row stays and is tried again."""
-
-
 class Relay:
     """Publishes the outbox of one database; at most one instance per database is active (R3.17).
 
     Args:
         db: the service's database; the relay opens a connection of its own.
         connection: to the broker.
+        also: where confirmed events are repeated during cut-over (R9.13); the relay starts and
+            closes it.
     """
 
-    def __init__(self, db: Sessions, connection: Connection) -> None:
+    def __init__(
+        self, db: Sessions, connection: Connection, also: RedisChannel | None = None
+    ) -> None:
         self._db = db
         self._connection = connection
         self._wake = asyncio.Event()
         self._closing = False
         self._task: asyncio.Task[None] | None = None
-        self._channel: AbstractChannel | None = None
+        self._publisher = Publisher(connection)
+        self._also = also
 
     async def start(self) -> None:
         """Begin; returns at once whatever state database and broker are in (R0.10)."""
         if self._task is None:
             self._closing = False
+            if self._also is not None:
+                self._also.start()
             self._task = asyncio.create_task(self._run(), name="outbox relay")
 
     async def close(self) -> None:
@@ -194,6 +171,8 @@ class Relay:
         if not done:
             task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+        if self._also is not None:
+            await self._also.close()
 
     async def _run(self) -> None:
         delay = Backoff(FIRST_DELAY_S, MOST_DELAY_S)
@@ -238,7 +217,7 @@ class Relay:
             if rows:
                 try:
                     await self._publish(session, rows)
-                except _NotPublished as refused:
+                except NotPublished as refused:
                     _log.warning("outbox relay: %s", refused)
                     if self._closing:
                         return
@@ -265,59 +244,28 @@ class Relay:
 
     async def _publish(self, session: Any, rows: Sequence[Row]) -> None:
         confirmed: list[Row] = []
-        refused = ""
+        failed: dict[str, str] = {}
         for window in windows(rows):
-            sent, refused = await self._publish_window(window)
-            confirmed.extend(sent)
-            if refused:
+            outcomes = await self._publisher.send(
+                [Outgoing(row.envelope, row.routing_key) for row in window]
+            )
+            for row, trouble in zip(window, outcomes, strict=True):
+                if trouble is None:
+                    confirmed.append(row)
+                else:
+                    failed[row.event_id] = trouble
+            if failed:
                 break
+        if self._also is not None:
+            for row in confirmed:
+                self._also.add(row.event_type, msgspec.json.encode(row.envelope))
         if confirmed:
             await session.execute(_MARK, [row.seq for row in confirmed], timeout=QUERY_TIMEOUT_S)
         for row in confirmed:
-            EVENTS_PUBLISHED_TOTAL.labels(
-                row.event_type if row.event_type in catalogue.KINDS else OTHER
-            ).inc()
+            EVENTS_PUBLISHED_TOTAL.labels(catalogue.label(row.event_type)).inc()
         OUTBOX_PENDING.dec(len(confirmed))
-        if refused:
-            raise _NotPublished(refused)
-
-    async def _publish_window(self, window: Sequence[Row]) -> tuple[list[Row], str]:
-        """Publish at once, wait for all confirms; return what was confirmed and the trouble."""
-        try:
-            channel = self._channel
-            if channel is None or channel.is_closed:
-                channel = self._channel = await self._connection.channel(confirms=True)
-        except TROUBLE as error:
-            return [], f"{type(error).__name__}: {error}"
-        # Tasks start in this order and the channel's lock is fair, so the order on the wire is
-        # that of the window.
-        results = await asyncio.gather(
-            *(
-                channel.basic_publish(
-                    msgspec.json.encode(row.envelope),
-                    exchange=self._connection.exchange,
-                    routing_key=row.routing_key,
-                    properties=properties(row.envelope),
-                    mandatory=True,
-                )
-                for row in window
-            ),
-            return_exceptions=True,
-        )
-        if cancelled_by_caller():
-            raise asyncio.CancelledError
-        confirmed = []
-        trouble = ""
-        for row, result in zip(window, results, strict=True):
-            if isinstance(result, commands.Basic.Ack):
-                confirmed.append(row)
-                continue
-            trouble = f"{len(window) - len(confirmed)} of {len(window)} not confirmed: {result!r}"
-            if isinstance(result, PublishError | DeliveredMessage):
-                # Nothing is unroutable while the topology stands (R3.9), so somebody took it down.
-                with contextlib.suppress(*TROUBLE):
-                    await self._connection.declare()
-        return confirmed, trouble
+        if failed:
+            raise NotPublished(failed, len(rows))
 
     async def _wait_for_broker(self) -> None:
         with contextlib.suppress(TimeoutError):

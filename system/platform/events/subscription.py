@@ -9,6 +9,7 @@ from typing import Final
 
 from aiormq.abc import DeliveredMessage
 
+from system.platform.events import copies
 from system.platform.events.backoff import Backoff
 from system.platform.events.connection import (
     FIRST_DELAY_S,
@@ -97,7 +98,7 @@ class Subscription:
         except Malformed:
             return  # the services' queues got it too and dead-letter it (R3.48)
         try:
-            with causing(event):
+            with causing(event, self._queue, copies.headers_of(message)):
                 await self._handler(event)
         except Exception as error:
             _log.warning("event %s dropped: %s: %s", event.id, type(error).__name__, error)

@@ -39,7 +39,14 @@ from system.platform.http.client_address import client_address
 from system.platform.http.errors import ApiError
 from system.platform.http.health import Check, Health
 from system.platform.http.openapi import DOCUMENT_PATH, Described, document, operation_of
-from system.platform.observability import correlation, logs, metrics
+from system.platform.observability import (
+    correlation,
+    error_reports,
+    logs,
+    metrics,
+    telemetry,
+    tracing,
+)
 from system.platform.observability.correlation import RequestContext
 from system.platform.security.litestar import internal_only
 
@@ -319,7 +326,7 @@ class _Outermost:
             await send({"type": "websocket.close", "code": 1008, "reason": ""})
             return
         started = time.perf_counter()
-        correlation_id = request_id = user_agent = traceparent = length = None
+        correlation_id = request_id = user_agent = traceparent = tracestate = length = None
         forwarded: list[str] = []
         chunked = waits = False
         for name, value in scope["headers"]:
@@ -333,6 +340,8 @@ class _Outermost:
                 user_agent = value.decode("latin-1")[:_USER_AGENT_CHARACTERS]
             elif name == b"traceparent":
                 traceparent = value.decode("latin-1")
+            elif name == b"tracestate":
+                tracestate = value.decode("latin-1")
             elif name == b"content-length":
                 length = value
             elif name == b"transfer-encoding":
@@ -340,11 +349,16 @@ class _Outermost:
             elif name == b"expect":
                 waits = value.lower() == b"100-continue"
         peer = scope["client"][0] if scope.get("client") else None
+        accepted = correlation.accept(correlation_id, request_id)
+        span = None
+        if tracing.is_on() and scope["path"] not in _QUIET:
+            span = tracing.enter(scope["method"], tracing.Kind.SERVER, traceparent, accepted)
         context = RequestContext(
-            correlation.accept(correlation_id, request_id),
+            accepted,
             client_address(peer, forwarded, self._trusted),
             user_agent,
-            traceparent,
+            traceparent if span is None else span.traceparent,
+            tracestate,
         )
         scope["raw_target"] = self._outside_path(scope, peer)
         body: _Body | None = None
@@ -376,26 +390,42 @@ class _Outermost:
             await send(message)
 
         token = correlation.bind(context)
+        current = tracing.make_current(span)
+        performance = error_reports.performance(scope["method"])
         metrics.HTTP_ACTIVE_CONNECTIONS.inc()
         try:
-            try:
-                await self._router(scope, receive, answer)
-            except Exception as error:
-                if status:
-                    raise
-                await reply_to(error, scope)(scope, receive, answer)
+            with performance or contextlib.nullcontext():
+                try:
+                    await self._router(scope, receive, answer)
+                except Exception as error:
+                    if status:
+                        raise
+                    await reply_to(error, scope)(scope, receive, answer)
+                if performance is not None:
+                    performance.answered(f"{scope['method']} {self._label(scope)}", status)
         finally:
             seconds = time.perf_counter() - started
             metrics.HTTP_ACTIVE_CONNECTIONS.dec()
-            template = scope.get("path_template")
-            label = metrics.UNMATCHED if template is None else self._label(template)
+            label = self._label(scope)
             # Status 0: the task was ended before an answer, at shutdown.
             metrics.observe_request(scope["method"], label, status or 499, seconds)
             if label not in _QUIET:
                 logs.request(scope["method"], label, status or 499, seconds)
+            tracing.leave(current)
+            if span is not None:
+                tracing.answered(
+                    span,
+                    scope["method"],
+                    label,
+                    status or 499,
+                    correlation.accept(request_id, accepted),
+                )
             correlation.unbind(token)
 
-    def _label(self, template: str) -> str:
+    def _label(self, scope: Any) -> str:
+        template = scope.get("path_template")
+        if template is None:
+            return metrics.UNMATCHED
         label = self._labels.get(template)
         if label is None:
             label = self._labels[template] = route_label(template)
@@ -416,6 +446,8 @@ class _Outermost:
 def reply_to(error: Exception, scope: Any) -> Reply:
     """Turn what a handler or the router raised into the agreed answer (R1.8-R1.15)."""
     if isinstance(error, ApiError):
+        if error.status >= 500:
+            _report(error, scope, error.status)
         return failure(error)
     if isinstance(error, NotFoundException | MethodNotAllowedException):
         return failure(errors.not_found(scope["method"], scope["raw_target"]))
@@ -423,8 +455,26 @@ def reply_to(error: Exception, scope: Any) -> Reply:
         return failure(errors.validation(_litestar_issues(error)))
     if isinstance(error, HTTPException) and 400 <= error.status_code < 500:
         return failure(errors.bad_request())
+    _report(error, scope, 500)
     _log.exception("unexpected error", exc_info=error)
     return failure(errors.internal_error())
+
+
+def _report(error: Exception, scope: Any, status: int) -> None:
+    """Tell Sentry about an answer of 500 or more (R7.19)."""
+    if not error_reports.is_on():
+        return
+    error_reports.report(
+        error,
+        error_reports.Request(
+            scope["method"],
+            route_label(scope.get("path_template") or metrics.UNMATCHED),
+            status,
+            scope["raw_target"],
+            scope["query_string"].decode("latin-1"),
+            [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]],
+        ),
+    )
 
 
 def _litestar_issues(error: ValidationException) -> list[dict[str, Any]]:
@@ -591,4 +641,8 @@ def run(app: Litestar, settings: Settings) -> None:
     # What was imported so far lives as long as the process; no collection need look at it again.
     gc.collect()
     gc.freeze()
-    _Server(config).run()
+    telemetry.start(settings)
+    try:
+        _Server(config).run()
+    finally:
+        telemetry.stop()

@@ -19,13 +19,16 @@ class RequestContext:
         correlation_id: R7.16, 1-128 characters of `[A-Za-z0-9._-]`.
         client_address: R1.40; None outside a request.
         user_agent: header of the request, at most 512 characters; None if there is none.
-        traceparent: W3C trace context of the caller, unchecked; None if there is none.
+        traceparent: W3C trace context for what is caused from here; unchecked while it is the
+            caller's, and None if there is none.
+        tracestate: of the caller, passed on unread; None if there is none.
     """
 
     correlation_id: str
     client_address: str | None = None
     user_agent: str | None = None
     traceparent: str | None = None
+    tracestate: str | None = None
 
 
 NOBODY: Final = RequestContext(correlation_id="")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 REDACTED: Final = "[REDACTED]"
@@ -17,16 +17,30 @@ _SECRET_WORDS: Final = (
     "signature",
     "apikey",
     "api-key",
+    "api_key",
 )
 _JWT: Final = re.compile(r"\b[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*")
 # The header of a JWT is a JSON object, so its base64 starts with `eyJ`.
 _JWT_START: Final = "eyJ"
 _CREDENTIALS: Final = re.compile(r"(?<=://)[^/\s@]*@")
-_EMAIL: Final = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+")
-_ASSIGNMENT: Final = re.compile(
-    r"(?i)([\w-]*(?:authorization|cookie|password|token|secret|signature|api-?key)[\w-]*"
-    r"[\"']?\s*[=:]\s*[\"']?)(?:Bearer\s+|Basic\s+)?[^\s\"'&,;}]+"
+_EMAIL: Final = re.compile(
+    r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+(?:@|%40)[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+"
 )
+_NAME: Final = r"[\w-]*(?:authorization|cookie|password|token|secret|signature|api[-_]?key)[\w-]*"
+# A header's whole line is its value: `Cookie: a=1; b=2`.
+_HEADER: Final = re.compile(
+    r"(?im)\b((?:proxy-)?authorization|(?:set-)?cookie)(:[ \t]*)(?![\"'\s])[^\r\n\"']+"
+)
+# `password=x`, `"password": "x y"`, `'token': 'x'`, `token%3Dx`; a quoted value ends with its
+# quote, any other with the next thing that cannot belong to it.
+_ASSIGNMENT: Final = re.compile(
+    rf"(?i)({_NAME}(?:\\?[\"']|%22)?\s*(?:[=:]|%3D|%3A)\s*)"
+    r"(?:\\?\"(?:\\.|[^\"\\])*\\?\"|'(?:\\.|[^'\\])*'"
+    r"|(?:%22)?(?:Bearer\s+|Basic\s+)?[^\s\"'&,;}]+)"
+)
+_WORDS: Final = re.compile("|".join(_SECRET_WORDS), re.IGNORECASE)
+
+Replace = Callable[[str], str]
 
 
 def is_secret_name(name: str) -> bool:
@@ -40,29 +54,55 @@ def email_hash(email: str) -> str:
     return "email:" + hashlib.sha256(email.strip().lower().encode()).hexdigest()[:16]
 
 
-def text(value: str) -> str:
-    """Return `value` without tokens, credentials, named secrets and e-mail addresses."""
+def text(value: str, email: Replace = email_hash) -> str:
+    """Return `value` without tokens, credentials, named secrets and e-mail addresses.
+
+    Args:
+        value: any text.
+        email: gives what stands in the place of an address.
+    """
     if _JWT_START in value:
         value = _JWT.sub(
             lambda found: REDACTED if found[0].startswith(_JWT_START) else found[0], value
         )
     if "://" in value:
         value = _CREDENTIALS.sub("", value)
-    value = _ASSIGNMENT.sub(rf"\g<1>{REDACTED}", value)
-    if "@" in value:
-        value = _EMAIL.sub(lambda found: email_hash(found[0]), value)
+    if _WORDS.search(value) is not None:
+        value = _HEADER.sub(rf"\g<1>\g<2>{REDACTED}", value)
+        value = _ASSIGNMENT.sub(rf"\g<1>{REDACTED}", value)
+    if "@" in value or "%40" in value:
+        value = _EMAIL.sub(lambda found: email(found[0]), value)
     return value
 
 
-def tree(value: Any) -> Any:
-    """Return a copy of a JSON-like value, redacted at any depth."""
+def tree(
+    value: Any, *, email: Replace = email_hash, untouched: frozenset[str] = frozenset()
+) -> Any:
+    """Return a copy of a JSON-like value, redacted at any depth.
+
+    Args:
+        value: mappings, sequences, texts and numbers.
+        email: see `text`.
+        untouched: keys whose values are left as they are, because they hold no data of users.
+    """
     if isinstance(value, str):
-        return text(value)
+        return text(value, email)
     if isinstance(value, Mapping):
         return {
-            str(key): REDACTED if is_secret_name(str(key)) else tree(item)
+            str(key): (
+                item
+                if key in untouched
+                else REDACTED
+                if is_secret_name(str(key))
+                else tree(item, email=email, untouched=untouched)
+            )
             for key, item in value.items()
         }
     if isinstance(value, list | tuple | set | frozenset):
-        return [tree(item) for item in value]
+        if len(value) == 2 and isinstance(value, list | tuple):
+            # A pair of name and value, as headers often come.
+            name = value[0]
+            if isinstance(name, str) and is_secret_name(name):
+                return [name, REDACTED]
+        return [tree(item, email=email, untouched=untouched) for item in value]
     return value

@@ -105,14 +105,31 @@ class Broker:
             process.wait()
 
     def pause(self) -> None:
-        """Freeze the node; its connections stay open and silent."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGSTOP)
+        """Freeze the node; its connections stay open and silent.
+
+        On a busy machine the signal takes a while to reach every thread, so this waits for it.
+        """
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGSTOP)
+        deadline = time.monotonic() + 10
+        while not _is_frozen(self._process.pid):
+            assert time.monotonic() < deadline, "the broker could not be frozen"
+            time.sleep(0.01)
 
     def resume(self) -> None:
         """Let a frozen node go on."""
         if self._process is not None:
             self._process.send_signal(signal.SIGCONT)
+
+
+def _is_frozen(pid: int) -> bool:
+    """Whether every thread of the process is stopped."""
+    states = [
+        (thread / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+        for thread in Path(f"/proc/{pid}/task").iterdir()
+    ]
+    return bool(states) and set(states) == {"T"}
 
 
 @pytest.fixture(scope="session")

@@ -162,7 +162,7 @@ def test_an_event_made_in_a_handler_names_its_cause() -> None:
     """R3.12: causationId is the causing event's id, and the correlation goes on."""
     cause = parse(json.dumps(GOOD).encode())
 
-    with causing(cause):
+    with causing(cause, "payments.events.queue"):
         event = new_event("payment.created", PAYMENT, source="payments", actor_id=None)
 
     assert event.metadata["causationId"] == cause.id
