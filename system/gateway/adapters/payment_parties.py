@@ -9,6 +9,7 @@ import msgspec
 
 from system.gateway.adapters.upstream import Upstream, UpstreamTrouble
 from system.gateway.ports import Parties
+from system.platform.observability import correlation
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,9 @@ class InternalPaymentParties:
         """See `PaymentParties.of`."""
         try:
             status, body = await self._payments.fetch(
-                f"/internal/payments/{payment_id}/parties", self._headers, timeout_s=TIMEOUT_S
+                f"/internal/payments/{payment_id}/parties",
+                {**self._headers, **correlation.onward()},
+                timeout_s=TIMEOUT_S,
             )
         except UpstreamTrouble as trouble:
             log.warning("payments-service did not say who the parties are: %s", trouble)

@@ -562,7 +562,7 @@ class Upstream:
     ) -> None:
         if not urls:
             raise ValueError(f"seen no address of {name}, expected at least one")
-        self._name = name
+        self.name: Final = name
         self._instances = tuple(Instance(url, source_address) for url in urls)
         self._timeout = timeout_s
         self._turn = 0
@@ -669,7 +669,7 @@ class Upstream:
                 async with asyncio.timeout(timeout_s):
                     return instance, await instance.connect()
             except TimeoutError as error:
-                raise Silent(f"{self._name}: no connection in {timeout_s:g} s") from error
+                raise Silent(f"{self.name}: no connection in {timeout_s:g} s") from error
             except OSError as error:
                 fault = error
-        raise Refused(f"{self._name}: {fault}") from fault
+        raise Refused(f"{self.name}: {fault}") from fault

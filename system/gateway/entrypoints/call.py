@@ -13,7 +13,7 @@ from system.gateway.domain.limits import Quota
 from system.gateway.entrypoints import answers
 from system.platform.http.client_address import client_address
 from system.platform.http.errors import ApiError
-from system.platform.observability import correlation, metrics
+from system.platform.observability import correlation, error_reports, metrics, tracing
 from system.platform.observability.correlation import RequestContext
 
 ALLOWED_METHODS: Final = b"GET,POST,PUT,PATCH,DELETE,OPTIONS"
@@ -26,6 +26,8 @@ EXPOSED_HEADERS: Final = (
     b"X-Request-ID, X-Correlation-ID, X-Cache, Retry-After, RateLimit-Limit, "
     b"RateLimit-Remaining, RateLimit-Reset, Idempotency-Replayed"
 )
+# Asked for again and again by machines; a trace of them tells nothing.
+QUIET: Final = frozenset({"/health", "/health/live", "/health/ready", "/metrics"})
 _HOST: Final = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")
 
 
@@ -41,6 +43,7 @@ class Call:
         foreign_origin: whether there is an `Origin` that is not on the list.
         template: label of the metrics (R7.12).
         status: of the answer, 0 before there is one.
+        span: of the request, None while tracing is off (R7.18).
     """
 
     __slots__ = (
@@ -51,6 +54,7 @@ class Call:
         "keep_alive",
         "origin",
         "request",
+        "span",
         "started",
         "status",
         "template",
@@ -68,6 +72,12 @@ class Call:
         headers = request.headers
         self.correlation_id = correlation.accept(
             headers.get("X-Correlation-ID"), headers.get("X-Request-ID")
+        )
+        self.span = tracing.enter(
+            request.method,
+            tracing.Kind.SERVER,
+            headers.get("traceparent"),
+            self.correlation_id,
         )
         peer = request.remote or ""
         if peer in trusted:
@@ -89,7 +99,19 @@ class Call:
     def context(self) -> RequestContext:
         """What log lines and everything caused by this request carry (R7.17)."""
         headers = self.request.headers
-        return RequestContext(self.correlation_id, self.address, None, headers.get("traceparent"))
+        return RequestContext(
+            self.correlation_id,
+            self.address,
+            None,
+            self.traceparent(),
+            headers.get("tracestate"),
+        )
+
+    def traceparent(self) -> str | None:
+        """The trace context of what this request causes: its span's, else the client's."""
+        if self.span is not None:
+            return self.span.traceparent
+        return self.request.headers.get("traceparent")
 
     def counted(self, quota: Quota) -> None:
         """Show the client's quota on the answer (R1.42)."""
@@ -155,7 +177,7 @@ class Call:
         return await self.body(204, b"", (answers.NO_STORE, *lines))
 
     def observe(self) -> None:
-        """Count the answered request (R7.2, R7.3)."""
+        """Count the answered request and end its span (R7.2, R7.3, R7.18)."""
         if self.status:
             metrics.observe_request(
                 self.request.method,
@@ -163,3 +185,32 @@ class Call:
                 self.status,
                 time.perf_counter() - self.started,
             )
+        if self.span is not None:
+            # What a WebSocket does later belongs to no request.
+            tracing.make_current(None)
+            if self.template in QUIET:
+                return
+            tracing.answered(
+                self.span,
+                self.request.method,
+                self.template,
+                self.status or 499,
+                correlation.accept(self.request.headers.get("X-Request-ID"), self.correlation_id),
+            )
+
+    def report(self, error: Exception, status: int) -> None:
+        """Tell Sentry about an answer of 500 or more (R7.19)."""
+        if not error_reports.is_on():
+            return
+        path, _, query = self.request.raw_path.partition("?")
+        error_reports.report(
+            error,
+            error_reports.Request(
+                self.request.method,
+                self.template,
+                status,
+                path,
+                query,
+                list(self.request.headers.items()),
+            ),
+        )

@@ -20,7 +20,7 @@ from system.gateway.service.admission import AdmissionService
 from system.platform.http import errors
 from system.platform.http.errors import ApiError
 from system.platform.http.health import Health
-from system.platform.observability import correlation, metrics
+from system.platform.observability import correlation, metrics, tracing
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +79,7 @@ class HttpEntry:
         """Answer one request; nothing it does ends the process (R0.10)."""
         call = Call(request, self._trusted, self._origins)
         correlation.bind(call.context())
+        tracing.make_current(call.span)
         metrics.HTTP_ACTIVE_CONNECTIONS.inc()
         self._in_flight += 1
         self._idle.clear()
@@ -99,10 +100,13 @@ class HttpEntry:
             try:
                 answer = await self._dispatch(call)
             except ApiError as error:
+                if error.status >= 500:
+                    call.report(error, error.status)
                 answer = await call.refuse(error)
             except ConnectionError:
                 raise
-            except Exception:
+            except Exception as error:
+                call.report(error, 500)
                 log.exception("unexpected error")
                 if call.status:
                     # Half an answer is sent; its end must not look like the end of it.

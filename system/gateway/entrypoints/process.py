@@ -19,7 +19,7 @@ from system.gateway.entrypoints.description import DescriptionEntry
 from system.gateway.entrypoints.http import GatewayServer, HttpEntry, make_server
 from system.gateway.entrypoints.websocket import WebSocketEntry
 from system.platform.config import Settings, load_or_exit
-from system.platform.observability import logs, metrics
+from system.platform.observability import logs, metrics, telemetry
 
 log = logging.getLogger(__name__)
 
@@ -103,4 +103,8 @@ def main() -> None:
     settings = load_or_exit("gateway")
     logs.configure(settings.service_name)
     allow_connections()
-    uvloop.run(_main(settings, os.environ))
+    telemetry.start(settings)
+    try:
+        uvloop.run(_main(settings, os.environ))
+    finally:
+        telemetry.stop()

@@ -12,6 +12,7 @@ from system.gateway.domain.forwarding import request_headers, response_headers, 
 from system.gateway.entrypoints import answers
 from system.gateway.entrypoints.call import Call
 from system.platform.http import errors
+from system.platform.observability import tracing
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +32,17 @@ async def forward(call: Call, upstream: Upstream, path: str, query: str) -> answ
     Raises:
         ApiError: 502, 504 or 400, as long as nothing of the answer is sent.
     """
+    span = tracing.child(f"{call.request.method} {upstream.name}", tracing.Kind.CLIENT)
+    tracing.describe(span, {"peer.service": upstream.name, "http.route": call.template})
+    with tracing.within(span):
+        return await _forward(call, upstream, path, query, span)
+
+
+async def _forward(
+    call: Call, upstream: Upstream, path: str, query: str, span: tracing.Span | None
+) -> answers.Sent:
     request = call.request
-    lines = _lines(call)
+    lines = _lines(call, call.traceparent() if span is None else span.traceparent)
     body, chunked = _body(call, lines)
     lines.append(b"")
     try:
@@ -59,14 +69,13 @@ async def forward(call: Call, upstream: Upstream, path: str, query: str) -> answ
         await exchange.upload_ended()
 
 
-def _lines(call: Call) -> list[bytes]:
+def _lines(call: Call, traceparent: str | None) -> list[bytes]:
     """The request's headers as the service sees them, without framing (R1.52)."""
     request = call.request
     connection = request.headers.getall("Connection", ())
     lines = request_headers(request.raw_headers, connection)
     scheme, host = call.forwarded()
     address = call.address.encode()
-    traceparent = request.headers.get("traceparent")
     lines += (
         b"X-Forwarded-For: " + address,
         b"X-Real-IP: " + address,

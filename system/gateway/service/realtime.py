@@ -32,7 +32,7 @@ from system.gateway.ports import (
     Sessions,
 )
 from system.platform.http.errors import ApiError
-from system.platform.observability import metrics
+from system.platform.observability import metrics, tracing
 from system.platform.security.principal import Principal
 
 log = logging.getLogger(__name__)
@@ -381,8 +381,11 @@ class RealtimeService:
             frame = messages.write_event(
                 event.type, event.id, event.correlation_id, event.timestamp, event.data
             )
-            for member in members:
-                member.outlet.send(frame)
+            span = tracing.child(f"websocket {event.type}", tracing.Kind.PRODUCER)
+            tracing.describe(span, {"websocket.recipients": len(members)})
+            with tracing.within(span):
+                for member in members:
+                    member.outlet.send(frame)
             self._count("out", "event", len(members))
         if event.type == "session.revoked":
             session = event.data.get("sessionId")

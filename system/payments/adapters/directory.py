@@ -11,7 +11,7 @@ import msgspec
 
 from system.payments.domain import Person
 from system.payments.ports import DirectoryUnavailable
-from system.platform.observability.correlation import current
+from system.platform.observability.correlation import onward
 
 TIMEOUT_S: Final = 1.5
 
@@ -60,7 +60,7 @@ class AuthDirectory:
             self._http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S))
         headers = {
             "X-Internal-Token": self._internal_token,
-            "X-Correlation-ID": current().correlation_id,
+            **onward(),
         }
         first = next(self._turn) % len(self._urls)
         for url in self._urls[first:] + self._urls[:first]:

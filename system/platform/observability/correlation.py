@@ -71,3 +71,14 @@ def accept(correlation_id: str | None, request_id: str | None = None) -> str:
         if candidate is not None and _GOOD.fullmatch(candidate):
             return candidate
     return str(uuid.uuid4())
+
+
+def onward() -> dict[str, str]:
+    """The headers that make a call to another service part of what runs here (R7.17, R7.18)."""
+    context = current()
+    headers = {"X-Correlation-ID": context.correlation_id}
+    if context.traceparent is not None:
+        headers["traceparent"] = context.traceparent
+        if context.tracestate is not None:
+            headers["tracestate"] = context.tracestate
+    return headers

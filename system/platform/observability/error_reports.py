@@ -29,7 +29,7 @@ BURST: Final = 20
 INTERVAL_S: Final = 3.0
 _KINDS_KEPT: Final = 500
 _EMAIL_LEFT_OUT: Final = "[e-mail]"
-# What describes our own source, not anybody's data.
+# What describes our own software, not anybody's data.
 _SOURCE: Final = frozenset(
     {
         "context_line",
@@ -39,6 +39,7 @@ _SOURCE: Final = frozenset(
         "abs_path",
         "module",
         "function",
+        "release",
         "sdk",
         "debug_meta",
         "profile",
@@ -126,7 +127,6 @@ def start(settings: Settings, **options: Any) -> None:
                 "default_integrations": False,
                 "auto_enabling_integrations": False,
                 "integrations": [ExcepthookIntegration()],
-                "send_default_pii": False,
                 "include_local_variables": False,
                 "max_request_body_size": "never",
                 "max_breadcrumbs": 0,
@@ -134,6 +134,8 @@ def start(settings: Settings, **options: Any) -> None:
                 "propagate_traces": False,
                 "in_app_include": ["system"],
                 "shutdown_timeout": FLUSH_S,
+                # What every receiver understands; the SDK prefers Brotli where it is installed.
+                "_experiments": {"transport_compression_algo": "gzip"},
                 "before_send": scrub,
                 "before_send_transaction": scrub,
                 **options,

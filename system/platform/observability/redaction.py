@@ -19,14 +19,18 @@ _SECRET_WORDS: Final = (
     "api-key",
     "api_key",
 )
-_JWT: Final = re.compile(r"\b[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*")
 # The header of a JWT is a JSON object, so its base64 starts with `eyJ`.
 _JWT_START: Final = "eyJ"
+# Bounded repetitions here and below: a hostile text must not take quadratic time.
+_JWT: Final = re.compile(r"eyJ[A-Za-z0-9_-]{5,1024}\.[A-Za-z0-9_-]{2,}\.[A-Za-z0-9_-]*")
 _CREDENTIALS: Final = re.compile(r"(?<=://)[^/\s@]*@")
 _EMAIL: Final = re.compile(
-    r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+(?:@|%40)[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+"
+    r"[A-Za-z0-9.!#$%'*+^_`{|}~-]{1,64}(?:@|%40)[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})+"
 )
-_NAME: Final = r"[\w-]*(?:authorization|cookie|password|token|secret|signature|api[-_]?key)[\w-]*"
+_NAME: Final = (
+    r"(?<![\w-])[\w-]{0,64}?"
+    r"(?:authorization|cookie|password|token|secret|signature|api[-_]?key)[\w-]{0,64}"
+)
 # A header's whole line is its value: `Cookie: a=1; b=2`.
 _HEADER: Final = re.compile(
     r"(?im)\b((?:proxy-)?authorization|(?:set-)?cookie)(:[ \t]*)(?![\"'\s])[^\r\n\"']+"
@@ -62,9 +66,7 @@ def text(value: str, email: Replace = email_hash) -> str:
         email: gives what stands in the place of an address.
     """
     if _JWT_START in value:
-        value = _JWT.sub(
-            lambda found: REDACTED if found[0].startswith(_JWT_START) else found[0], value
-        )
+        value = _JWT.sub(REDACTED, value)
     if "://" in value:
         value = _CREDENTIALS.sub("", value)
     if _WORDS.search(value) is not None:

@@ -30,6 +30,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from system.platform.http import errors
+from system.platform.observability import correlation
 from system.platform.security.tokens import Claims
 
 EPOCH_KEY: Final = "session:epoch"
@@ -221,7 +222,7 @@ class SessionVerifier:
         if self._http is None:
             self._http = aiohttp.ClientSession(
                 timeout=aiohttp.ClientTimeout(total=AUTH_TIMEOUT_S),
-                headers={"X-Internal-Token": self._internal_token},
+                headers={"X-Internal-Token": self._internal_token, **correlation.onward()},
             )
         first = next(self._next_url)
         for url in self._auth_urls[first:] + self._auth_urls[:first]:
