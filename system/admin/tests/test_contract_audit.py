@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 import uuid
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import Any
 import pika
 import pytest
 
-from system.admin.tests.platform_client import Person, Stack, client, rows, until
+from system.admin.tests.platform_client import PASSWORD, Person, Stack, client, rows, until
 from system.platform.events.envelope import new_event
 
 pytestmark = pytest.mark.platform
@@ -116,6 +117,70 @@ def test_r3_44_the_same_event_twice_leaves_one_row(stack: Stack, admin: Person) 
     assert sorted(rows(stack, "admin", count, user)) == sorted([(event.id,), (last.id,)])
 
 
+def test_r3_43_acts_of_users_leave_their_rows(
+    stack: Stack, admin: Person, newcomer: Newcomer
+) -> None:
+    """Registration, login, failed login, password, logout, commands: one row an act, in order."""
+    person = newcomer()
+    other = Person(stack, person.email, PASSWORD)
+    wrong = {"email": person.email, "password": "Wrong-Pass-123!"}
+    assert other.ask("POST", "/api/auth/login", wrong).status_code == 401
+    assert other.ask("POST", "/api/auth/logout", {}).status_code == 200
+    other.close()
+    changed = {"currentPassword": PASSWORD, "newPassword": PASSWORD + "x"}
+    person.good("POST", "/api/auth/password", changed)
+    path = f"/api/admin/users/{person.id}"
+    admin.good("PUT", path, {"name": "Other"})
+    admin.good("PUT", f"{path}/role", {"role": "VENDOR"})
+    admin.good("PATCH", f"{path}/status", {"isActive": False, "reason": "why"})
+    admin.good("DELETE", path)
+    about = "SELECT action, user_id, details->>'source' FROM audit_logs WHERE resource_id = %s"
+    in_order = about + " ORDER BY created_at"
+    until(lambda: "USER_DELETED" in [row[0] for row in rows(stack, "admin", about, person.id)])
+    seen = rows(stack, "admin", in_order, person.id)
+
+    assert [(action, actor) for action, actor, _ in seen] == [
+        ("USER_REGISTERED", person.id),
+        ("USER_LOGIN", person.id),
+        ("USER_LOGIN", person.id),
+        ("USER_LOGIN_FAILED", person.id),
+        ("USER_LOGOUT", person.id),
+        ("USER_PASSWORD_CHANGED", person.id),
+        ("USER_UPDATED", admin.id),
+        ("USER_ROLE_CHANGED", admin.id),
+        ("USER_STATUS_CHANGED", admin.id),
+        ("USER_DELETED", admin.id),
+    ]
+    assert {source for _, _, source in seen} == {"auth_service_event"}
+    closed = rows(
+        stack,
+        "admin",
+        "SELECT resource_type, details->>'reason' FROM audit_logs "
+        "WHERE action = 'SESSION_REVOKED' AND details->>'userId' = %s",
+        person.id,
+    )
+    # Registration and login opened one session each besides the one that logged out.
+    assert closed == [("session", "password_changed")] * 2
+
+
+def test_r3_43_a_failed_login_of_an_unknown_account(stack: Stack, admin: Person) -> None:
+    """No actor; the resource is the hash of the address."""
+    email = f"{uuid.uuid4()}@unknown.test"
+    with client(stack) as http:
+        http.post("/api/auth/login", json={"email": email.upper(), "password": "x"})
+    digest = hashlib.sha256(email.encode()).hexdigest()
+    about = "SELECT id FROM audit_logs WHERE resource_id = %s"
+    until(lambda: rows(stack, "admin", about, digest))
+    [row] = [
+        row
+        for row in logged(admin, action="USER_LOGIN_FAILED", limit=100)
+        if row["resourceId"] == digest
+    ]
+
+    assert (row["userId"], row["resourceType"], row["ipAddress"]) == ("", "user", stack.exempt)
+    assert "userName" not in row
+
+
 def test_r1_139_r1_141_the_actions(admin: Person) -> None:
     """22 names, sorted."""
     names = admin.good("GET", f"{AUDIT}/actions")
@@ -123,7 +188,9 @@ def test_r1_139_r1_141_the_actions(admin: Person) -> None:
     assert (len(names), names) == (22, sorted(names))
 
 
-@pytest.mark.parametrize("value", ["1.0", None, False, 12.5, [1, None], {"a": {"b": "ü"}}])
+@pytest.mark.parametrize(
+    "value", ["1.0", None, False, 12.5, 2**53, -1e-7, 1e20, [1, None], {"a": {"b": "ü"}}]
+)
 def test_r1_140_a_value_is_set_and_read(admin: Person, value: Any) -> None:
     """Any JSON value; created, shown by GET and in the list."""
     path = f"{CONFIG}/{key()}"
@@ -163,6 +230,20 @@ def test_r1_140_r3_40_a_value_is_replaced_and_told(stack: Stack, admin: Person) 
     assert set(rows(stack, "admin", audited, name)) == {
         ("SYSTEM_CONFIG_CHANGED", "system_config", admin.id)
     }
+
+
+def test_r1_140_numbers_of_any_length_are_no_failure(admin: Person) -> None:
+    """Kept or refused, and what is kept can be read, the list too."""
+    path = f"{CONFIG}/{key()}"
+    for number in ("1" * 60, "1e400", "-0.0", "18446744073709551616", "0.1" + "0" * 40 + "1"):
+        answer = admin.http.put(
+            path,
+            content=f'{{"value": {number}}}',
+            headers={"Content-Type": "application/json"},
+        )
+        assert answer.status_code in (200, 400), (number, answer.text)
+        assert admin.ask("GET", path).status_code in (200, 404), number
+        assert admin.ask("GET", CONFIG).status_code == 200, number
 
 
 def test_r2_25_the_seed(admin: Person) -> None:
@@ -220,6 +301,21 @@ def test_r1_143_one_two_and_three_parts_down(stack: Stack, admin: Person) -> Non
     ]
     assert code == "HEALTH_CHECK_FAILED"
     until(lambda: admin.good("GET", HEALTH)["status"] == "healthy", 15)
+
+
+def test_r1_143_a_part_that_hangs_is_found(stack: Stack, admin: Person) -> None:
+    """In time for the gateway, and without harm to what is said of the others."""
+    stack.control("payments", "pause")
+    try:
+        answer = admin.ask("GET", HEALTH)
+    finally:
+        stack.control("payments", "resume")
+    stack.until_ready()
+
+    data = answer.json()["data"]
+    assert (answer.status_code, data["status"]) == (200, "degraded")
+    bad = [name for name, state in data["services"].items() if state == "unhealthy"]
+    assert bad == ["paymentsService"]
 
 
 def test_r1_50_the_health_of_the_system_is_for_administrators(stack: Stack) -> None:

@@ -321,6 +321,22 @@ def test_r1_137_without_auth_service_nothing_changes(
     assert admin.good("PUT", path, {"name": "After"})["name"] == "After"
 
 
+def test_r1_137_a_hanging_auth_service_is_503_in_time(
+    stack: Stack, admin: Person, newcomer: Newcomer
+) -> None:
+    """Not a 504 of the gateway."""
+    person = newcomer()
+    assert admin.ask("GET", USERS).status_code == 200
+    stack.control("auth", "pause")
+    try:
+        refused = admin.code("PUT", f"{USERS}/{person.id}", {"name": "x"})
+    finally:
+        stack.control("auth", "resume")
+    stack.until_ready()
+
+    assert refused == (503, "SERVICE_UNAVAILABLE")
+
+
 def test_r1_126_only_administrators(stack: Stack, newcomer: Newcomer) -> None:
     """Anybody else is 403 at gateway and service, before any other fault."""
     person = newcomer()
