@@ -153,6 +153,7 @@ class FakeAccounts:
         self.refusal: errors.ApiError | None = None
         self.commands: list[tuple[str, Actor, Any]] = []
         self.on_page: list[Any] = []
+        self.pages = 0
 
     async def create(
         self, actor: Actor, *, email: str, password: str, name: str, role: Role
@@ -183,6 +184,7 @@ class FakeAccounts:
 
     async def page(self, after: str | None) -> Sequence[User]:
         self._may_refuse()
+        self.pages += 1
         later = sorted(user_id for user_id in self.users if after is None or user_id > after)
         page = [self.users[user_id] for user_id in later[: self.PAGE]]
         if self.on_page:

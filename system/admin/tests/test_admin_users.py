@@ -98,10 +98,13 @@ async def test_a_command_that_is_done_succeeds_without_the_copy(house: House) ->
 async def test_all_accounts_are_copied(house: House) -> None:
     """R1.134: page by page, whatever their number."""
     house.accounts.users |= {user.id: user for user in (a_user(n) for n in range(3, 12))}
+    house.accounts.pages = 0
 
     await house.reconcile()
 
     assert house.store.users_by_id == house.accounts.users
+    # Eleven accounts in threes, and the empty page that says so.
+    assert house.accounts.pages == 5
 
 
 async def test_reconciling_keeps_what_is_newer(house: House) -> None:
@@ -127,6 +130,17 @@ async def test_reconciling_removes_who_is_gone_and_nobody_else(house: House) -> 
     await house.reconcile()
 
     assert set(house.store.users_by_id) == {a_user(1).id, ANN.id, made.id}
+
+
+async def test_reconciling_asks_again_before_it_removes(house: House) -> None:
+    """R1.134: who is in no page, because the list is not read in one moment, may be there."""
+    missed = a_user(0)
+    house.store.users_by_id[missed.id] = missed
+    house.accounts.on_page = [lambda: house.accounts.users.update({missed.id: missed})]
+
+    await house.reconcile()
+
+    assert missed.id in house.store.users_by_id
 
 
 async def test_a_deleted_user_is_not_copied_again(house: House) -> None:
