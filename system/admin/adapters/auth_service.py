@@ -19,7 +19,7 @@ from system.platform.observability.correlation import current
 # Below the shortest upstream time-out in use (3 s, R0.16), so that an auth-service that hangs is a
 # 503 of this service and not a 504 of the gateway.
 TIMEOUT_S: Final = 2.5
-PAGE: Final = 500
+PAGE: Final = 1000
 # Its refusals that are the caller's business; all others mean that it cannot do its work.
 _PASSED_ON: Final = frozenset({400, 403, 404, 409})
 

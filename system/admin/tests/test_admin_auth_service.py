@@ -225,8 +225,8 @@ async def test_pages_and_single_accounts(there: Answering, accounts: AuthService
     assert await accounts.find(ANN.id) is None
 
     assert [path for _, path, _, _ in there.seen[:2]] == [
-        "/internal/users?limit=500",
-        f"/internal/users?limit=500&after={ANN.id}",
+        "/internal/users?limit=1000",
+        f"/internal/users?limit=1000&after={ANN.id}",
     ]
     assert "X-Actor-Id" not in there.seen[0][2]
 
