@@ -42,6 +42,10 @@ class RunningStack:
         """Restart a part with an override, or as designed."""
         self._stack.restart(part, override)
 
+    def restart_with(self, part: str, environment: dict[str, str]) -> None:
+        """Restart a part with variables set or replaced."""
+        self._stack.restart(part, Override(environment=environment))
+
     def account(self, role: str) -> dict[str, str]:
         """E-mail and password of the seeded ``admin``, ``customer`` or ``vendor``."""
         found: dict[str, str] = self.target["accounts"][role]

@@ -14,7 +14,6 @@ import schemathesis
 import yaml
 
 from system.gateway.domain.routes import ROUTES, Access
-from system.stack.native import Override
 
 pytestmark = pytest.mark.platform
 
@@ -164,7 +163,7 @@ def test_r1_154_answers_are_as_described(
 
 def test_r1_154_without_api_docs_enabled_the_paths_are_404(stack: Any) -> None:
     """The switch is the gateway's."""
-    stack.restart("gateway", Override(environment={"API_DOCS_ENABLED": "false"}))
+    stack.restart_with("gateway", {"API_DOCS_ENABLED": "false"})
     try:
         stack.until_ready()
         for path in ("/api-docs", "/api-docs.json", "/api-docs.yaml"):
