@@ -11,10 +11,11 @@ from redis.asyncio import Redis
 from system.gateway.adapters.bridge import BrokerBridge, instance_name
 from system.gateway.adapters.limiters import RedisCredentialLimiter, RedisGeneralLimiter
 from system.gateway.adapters.payment_parties import InternalPaymentParties
+from system.gateway.adapters.rest import UpstreamRest
 from system.gateway.adapters.service_descriptions import InternalDescriptions
 from system.gateway.adapters.upstream import Upstream
 from system.gateway.domain.routes import Service
-from system.gateway.ports import Authentication, Bridge
+from system.gateway.ports import Authentication, Bridge, Rest
 from system.gateway.service.admission import AdmissionService, Exemptions
 from system.gateway.service.description import DescriptionService
 from system.gateway.service.realtime import RealtimeService
@@ -36,6 +37,7 @@ class Gateway:
     Attributes:
         settings: what the process was told.
         upstreams: the services.
+        rest: calls their routes for GraphQL.
         authentication: judges tokens.
         admission: limits, tokens, roles.
         realtime: the WebSocket members.
@@ -49,6 +51,7 @@ class Gateway:
 
     settings: Settings
     upstreams: dict[Service, Upstream]
+    rest: Rest
     authentication: Authentication
     admission: AdmissionService
     realtime: RealtimeService
@@ -106,6 +109,7 @@ def build(settings: Settings, environ: Mapping[str, str]) -> Gateway:
     return Gateway(
         settings=settings,
         upstreams=upstreams,
+        rest=UpstreamRest(upstreams),
         authentication=authenticator,
         admission=AdmissionService(
             authenticator,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -62,6 +62,46 @@ class ServiceDescriptions(Protocol):
 
     async def of(self, service: Service) -> Mapping[str, Any] | None:
         """`paths` and `components` of a service, with its own paths; None if it does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class RestAnswer:
+    """What a service answered.
+
+    Attributes:
+        status: HTTP status.
+        body: whole.
+        retry_after: the header, None without it.
+    """
+
+    status: int
+    body: bytes
+    retry_after: str | None = None
+
+
+class Rest(Protocol):
+    """Calls the REST routes of the services."""
+
+    async def send(
+        self,
+        service: Service,
+        method: str,
+        target: str,
+        lines: Sequence[bytes],
+        body: bytes | None,
+    ) -> RestAnswer:
+        """Send a request and take the whole answer; nothing is sent twice.
+
+        Args:
+            service: who answers.
+            method: in upper case.
+            target: path at the service and query, escaped.
+            lines: headers without line ends, framing excluded.
+            body: JSON, None for none.
+
+        Raises:
+            ApiError: 502 or 504 of R1.12 and R1.13.
+        """
 
 
 class Outlet(Protocol):

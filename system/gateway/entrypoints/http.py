@@ -173,7 +173,9 @@ class HttpEntry:
             if wait is not None:
                 metrics.RATE_LIMIT_REJECTIONS_TOTAL.labels("credential").inc()
                 raise errors.rate_limit_exceeded(wait)
-        await self._admission.authorise(route, call.request.headers.getall("Authorization", ()))
+        await self._admission.authorise(
+            route.access, call.request.headers.getall("Authorization", ())
+        )
         return await proxy.forward(
             call, self._upstreams[route.service], escape(route.service_path(path)), query
         )

@@ -16,6 +16,7 @@ import uvloop
 from system.gateway.bootstrap import Gateway, build
 from system.gateway.domain.routes import RouteTable
 from system.gateway.entrypoints.description import DescriptionEntry
+from system.gateway.entrypoints.graphql.endpoint import GraphQLEntry
 from system.gateway.entrypoints.http import GatewayServer, HttpEntry, make_server
 from system.gateway.entrypoints.websocket import WebSocketEntry
 from system.platform.config import Settings, load_or_exit
@@ -30,9 +31,14 @@ BACKLOG: Final = 4_096
 def make_entry(gateway: Gateway) -> HttpEntry:
     """The handler over a gateway's parts."""
     settings = gateway.settings
-    pages = DescriptionEntry(gateway.description).handlers() if settings.api_docs_enabled else {}
+    table = RouteTable()
+    pages = GraphQLEntry(
+        gateway.rest, table, gateway.admission, production=settings.production
+    ).handlers()
+    if settings.api_docs_enabled:
+        pages |= DescriptionEntry(gateway.description).handlers()
     return HttpEntry(
-        table=RouteTable(),
+        table=table,
         upstreams=gateway.upstreams,
         admission=gateway.admission,
         websocket=WebSocketEntry(gateway.authentication, gateway.realtime),

@@ -7,7 +7,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Final
 
 from system.gateway.domain.limits import Quota
-from system.gateway.domain.routes import Access, Route
+from system.gateway.domain.routes import Access
 from system.gateway.ports import Authentication, CredentialLimiter, GeneralLimiter
 from system.platform.http import errors
 from system.platform.security.principal import Principal, require_role
@@ -84,11 +84,11 @@ class AdmissionService:
         admission = await self._credential.admit(address)
         return None if admission.allowed else admission.retry_after_s
 
-    async def authorise(self, route: Route, authorization: Sequence[str]) -> Principal | None:
-        """Let a caller through to a route.
+    async def authorise(self, access: Access, authorization: Sequence[str]) -> Principal | None:
+        """Let a caller through.
 
         Args:
-            route: where the request goes.
+            access: what is asked of the caller.
             authorization: the values of its `Authorization` headers.
 
         Returns:
@@ -97,7 +97,7 @@ class AdmissionService:
         Raises:
             ApiError: 401 or 403 of R1.28; 503 if the session cannot be judged.
         """
-        if route.access is Access.PUBLIC:
+        if access is Access.PUBLIC:
             return None
         if len(authorization) > 1:
             # Gateway and service must not judge two different ones.
@@ -105,7 +105,7 @@ class AdmissionService:
         principal = await self._authentication.authenticate(
             authorization[0] if authorization else None
         )
-        if route.access is Access.ADMIN:
+        if access is Access.ADMIN:
             require_role(principal, "ADMIN")
         return principal
 

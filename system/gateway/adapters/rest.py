@@ -1,0 +1,68 @@
+"""Calls the services' REST routes on behalf of a client and takes their answers whole (R10.9)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from system.gateway.adapters.upstream import Silent, Upstream, UpstreamTrouble
+from system.gateway.domain.routes import Service
+from system.gateway.ports import RestAnswer
+from system.platform.http import errors
+
+log = logging.getLogger(__name__)
+
+# A profile with a picture is the longest answer there is (R1.150).
+ANSWER_LIMIT: Final = 8 * 1024 * 1024
+
+
+class UpstreamRest:
+    """See `Rest`.
+
+    Args:
+        upstreams: the services.
+    """
+
+    def __init__(self, upstreams: Mapping[Service, Upstream]) -> None:
+        self._upstreams = upstreams
+
+    async def send(
+        self,
+        service: Service,
+        method: str,
+        target: str,
+        lines: Sequence[bytes],
+        body: bytes | None,
+    ) -> RestAnswer:
+        """See `Rest.send`."""
+        headers = list(lines)
+        if body is not None:
+            headers += (b"Content-Type: application/json", b"Content-Length: %d" % len(body))
+        try:
+            exchange = await self._upstreams[service].send(
+                method.encode(), target.encode(), b"\r\n".join((*headers, b"")), body or b""
+            )
+            try:
+                document = bytearray()
+                while data := await exchange.reply.chunk():
+                    document += data
+                    if len(document) > ANSWER_LIMIT:
+                        raise errors.bad_gateway()
+            finally:
+                exchange.finish()
+        except Silent as trouble:
+            log.warning("no answer in time", extra={"fields": {"reason": str(trouble)}})
+            raise errors.gateway_timeout() from trouble
+        except UpstreamTrouble as trouble:
+            log.warning("no answer", extra={"fields": {"reason": str(trouble)}})
+            raise errors.bad_gateway() from trouble
+        retry_after = next(
+            (
+                value.decode("latin-1")
+                for name, value in exchange.reply.headers
+                if name.lower() == b"retry-after"
+            ),
+            None,
+        )
+        return RestAnswer(exchange.reply.status, bytes(document), retry_after)
