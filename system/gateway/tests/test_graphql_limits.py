@@ -61,6 +61,8 @@ def listed(first: str, fields: int) -> str:
         ("{...F ...F} fragment F on Query{" + "me{id} " * 6 + "}", "TOO_MANY_ROOT_FIELDS"),
         ("{me{" + "id " * 100 + "}}", None),
         ("{me{" + "id " * 101 + "}}", "QUERY_TOO_COMPLEX"),
+        ("{me{" + "... on User{id}" * 101 + "}}", "QUERY_TOO_COMPLEX"),
+        ("{me{" + "...F " * 101 + "}} fragment F on User{id}", "QUERY_TOO_COMPLEX"),
         (INTROSPECTION, None),
         ("{...F} fragment F on Query{...F}", None),  # not valid, which validation says
     ],
@@ -82,6 +84,12 @@ def test_r10_5_root_fields_doubled_by_fragments_do_not_cost_time() -> None:
     doubled = " ".join(f"fragment F{i} on Query{{...F{i + 1} ...F{i + 1}}}" for i in range(30))
     query = f"{{...F0}} {doubled} fragment F30 on Query{{me{{id}}}}"
     assert refused(query) == "TOO_MANY_ROOT_FIELDS"
+
+
+def test_r10_5_fragments_that_lead_nowhere_do_not_cost_time() -> None:
+    """Doubling forty times down to a fragment inside itself: not valid, and said at once."""
+    doubled = " ".join(f"fragment F{i} on User{{...F{i + 1} ...F{i + 1}}}" for i in range(40))
+    assert refused(f"{{me{{...F0}}}} {doubled} fragment F40 on User{{...F40}}") is None
 
 
 @pytest.mark.parametrize(

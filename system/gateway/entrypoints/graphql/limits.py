@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
 from graphql import (
@@ -157,7 +158,8 @@ class Gauge:
                 raise TooMuch(code, f"The query has {seen} {what}, at most {allowed} are allowed")
 
     def _selection(self, selection: SelectionSetNode, parent: Any) -> Measure:
-        names = Counter(_names(selection))
+        names = Counter(islice(self._names(selection, frozenset()), COST_LIMIT))
+        del names[None]
         if names and max(names.values()) > _SAME_NAME_LIMIT:
             raise TooMuch(
                 "QUERY_TOO_COMPLEX",
@@ -174,6 +176,23 @@ class Gauge:
             elif isinstance(node, FragmentSpreadNode):
                 whole = whole.beside(self._fragment(node.name.value))
         return whole
+
+    def _names(self, selection: SelectionSetNode, inside: frozenset[str]) -> Iterator[str | None]:
+        """The names under which fields of one selection answer, its fragments' fields too.
+
+        None stands for a step to a fragment, so that steps can be limited as well as names.
+        """
+        for node in selection.selections:
+            if isinstance(node, FieldNode):
+                yield (node.alias or node.name).value
+            elif isinstance(node, InlineFragmentNode):
+                yield from self._names(node.selection_set, inside)
+            elif isinstance(node, FragmentSpreadNode):
+                yield None
+                name = node.name.value
+                fragment = self._fragments.get(name)
+                if fragment is not None and name not in inside:
+                    yield from self._names(fragment.selection_set, inside | {name})
 
     def _field(self, node: FieldNode, parent: Any) -> Measure:
         alias = int(node.alias is not None)
@@ -223,9 +242,3 @@ class Gauge:
                         if isinstance(size, int):
                             return max(size, 1)
         return DEFAULT_SIZE
-
-
-def _names(selection: SelectionSetNode) -> Iterator[str]:
-    for node in selection.selections:
-        if isinstance(node, FieldNode):
-            yield (node.alias or node.name).value
