@@ -17,7 +17,7 @@ _FEATURES: dict[str, bool | str] = {
     "websocket": True,
     "audit-log": True,
     "pages": True,
-    "graphql": _NOT_BUILT,
+    "graphql": True,
     "profile-api": True,
     "admin-users": True,
     "password-change": _NOT_BUILT,

@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from system.gateway.adapters.upstream import Silent, Upstream, UpstreamTrouble
+from system.gateway.domain.forwarding import trace_context
 from system.gateway.domain.routes import Service
 from system.gateway.ports import RestAnswer
 from system.platform.http import errors
+from system.platform.observability import correlation, tracing
 
 log = logging.getLogger(__name__)
 
@@ -36,11 +38,29 @@ class UpstreamRest:
         body: bytes | None,
     ) -> RestAnswer:
         """See `Rest.send`."""
+        upstream = self._upstreams[service]
+        span = tracing.child(f"{method} {upstream.name}", tracing.Kind.CLIENT)
+        tracing.describe(span, {"peer.service": upstream.name})
+        with tracing.within(span):
+            onward = correlation.onward()
+            given = onward.get("traceparent") if span is None else span.traceparent
+            onward["traceparent"] = trace_context(given.encode() if given else None).decode()
+            told = [f"{name}: {value}".encode() for name, value in onward.items()]
+            return await self._send(upstream, method, target, [*lines, *told], body)
+
+    async def _send(
+        self,
+        upstream: Upstream,
+        method: str,
+        target: str,
+        lines: Sequence[bytes],
+        body: bytes | None,
+    ) -> RestAnswer:
         headers = list(lines)
         if body is not None:
             headers += (b"Content-Type: application/json", b"Content-Length: %d" % len(body))
         try:
-            exchange = await self._upstreams[service].send(
+            exchange = await upstream.send(
                 method.encode(), target.encode(), b"\r\n".join((*headers, b"")), body or b""
             )
             try:

@@ -14,6 +14,7 @@ import pytest
 pytestmark = pytest.mark.platform
 
 PASSWORD = "Harbour-Light-42"
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PAYMENT = """
   id userId senderId recipientId amount currency status type description metadata pspTransactionId
   pspStatus failureReason completedAt createdAt updatedAt sender { id email } recipient { id email }
@@ -485,7 +486,11 @@ def test_r10_9_correlation_reaches_the_services(member: Person, nobody: Person, 
     """The event of a payment made by GraphQL carries the request's id, address and agent."""
     made = member.ask(
         "mutation($i:CreatePaymentInput!){createPayment(input:$i){id}}",
-        {"X-Correlation-ID": "graphql-correlation", "User-Agent": "the-agent"},
+        {
+            "X-Correlation-ID": "graphql-correlation",
+            "User-Agent": "the-agent",
+            "traceparent": f"00-{TRACE}-00f067aa0ba902b7-01",
+        },
         i={
             "type": "INSTANT",
             "amount": "1",
@@ -503,6 +508,7 @@ def test_r10_9_correlation_reaches_the_services(member: Person, nobody: Person, 
     assert row[0]["correlationId"] == "graphql-correlation"
     assert row[0]["ipAddress"] == stack.exempt
     assert row[0]["userAgent"] == "the-agent"
+    assert row[0]["traceparent"].split("-")[1] == TRACE
 
 
 def test_r1_42_graphql_is_counted(stack: Any) -> None:

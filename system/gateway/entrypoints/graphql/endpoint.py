@@ -21,7 +21,6 @@ from graphql import (
 )
 from graphql.execution.values import get_variable_values
 
-from system.gateway.domain.forwarding import trace_context
 from system.gateway.domain.routes import RouteTable
 from system.gateway.entrypoints import answers
 from system.gateway.entrypoints.call import Call
@@ -49,7 +48,7 @@ EXAMPLE: Final = (
     "{ edges { node { id amount currency status } } totalCount } }"
 )
 # Headers of the client that the services see; no cookie and no X-Token-Transport (R10.2).
-_PASSED: Final = ("User-Agent", "X-Device-ID", "Cache-Control", "tracestate")
+_PASSED: Final = ("User-Agent", "X-Device-ID", "Cache-Control")
 _REQUEST: Final = Schema(
     {
         "query": Text(clean=False),
@@ -283,19 +282,16 @@ def _read(call: Call, body: bytes) -> tuple[str, Mapping[str, Any], str | None]:
 
 
 def _lines(call: Call) -> list[bytes]:
-    """The headers of every call to a service (R1.52, R10.9)."""
+    """The headers of every call to a service, correlation and trace apart (R1.52, R10.9)."""
     headers = call.request.headers
     scheme, host = call.forwarded()
     address = call.address.encode()
-    traceparent = headers.get("traceparent")
     lines = [
         b"Accept: application/json",
         b"X-Forwarded-For: " + address,
         b"X-Real-IP: " + address,
         b"X-Forwarded-Proto: " + scheme,
         b"X-Forwarded-Host: " + host,
-        b"X-Correlation-ID: " + call.correlation_id.encode(),
-        b"traceparent: " + trace_context(traceparent.encode() if traceparent else None),
     ]
     lines += (
         f"{name}: {headers[name]}".encode("utf-8", "surrogateescape")
