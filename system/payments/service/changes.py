@@ -134,8 +134,6 @@ class PaymentChanges:
             return None
         found = await self._store.payment(payment_id)
         payment = _editable(None if found is None else found[0], actor)
-        if edit.recipient_id == payment.sender_id:
-            raise refusals.self_payment()
         recipient = await self._people.recipient(edit.recipient_id, edit.recipient_email)
         if recipient.id == payment.sender_id:
             raise refusals.self_payment()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
 from itertools import pairwise, product
 from typing import Any
@@ -157,6 +158,28 @@ def test_r1_110_bad_parameters(customer: User) -> None:
     all_at_once = customer.get("/payments?page=0&limit=x&sort=y").json()["error"]["details"]
     assert [issue["path"] for issue in all_at_once] == [["page"], ["limit"], ["sort"]]
     assert customer.get("/payments?nothing=x&page=999999999999999").status_code == 200
+
+
+def test_a_payment_to_oneself_is_counted_once(stack: Stack, vendor: User) -> None:
+    """No rule keeps the old system's data from having one; lists and reports show it once."""
+    payment_id = str(uuid.uuid4())
+    fresh = {"Cache-Control": "no-cache"}
+    day = "startDate=2019-05-05&endDate=2019-05-05"
+    with psycopg.connect(stack.database("payments"), autocommit=True) as db:
+        db.execute(
+            "INSERT INTO payments (id, sender_id, recipient_id, amount, type, created_at) "
+            "VALUES (%(id)s, %(user)s, %(user)s, 1, 'instant', '2019-05-05T00:00:00Z')",
+            {"id": payment_id, "user": vendor.id},
+        )
+        try:
+            listed = vendor.get(f"/payments?{day}", **fresh).json()["data"]
+            report = vendor.get(f"/payments/reports?{day}", **fresh).json()["data"]
+        finally:
+            db.execute("DELETE FROM payments WHERE id = %s", [payment_id])
+
+    assert ids(listed["payments"]) == [payment_id]
+    assert listed["pagination"]["total"] == report["totalPayments"] == 1
+    assert report["totalAmount"] == "1.00"
 
 
 def queries(stack: Stack) -> float:

@@ -308,6 +308,20 @@ def test_r1_114_a_replay_answers_what_was_answered(customer: User, vendor: User)
     assert outcome(other) == (409, "IDEMPOTENCY_KEY_REUSED")
 
 
+def test_r1_114_fifty_at_once_pay_once(stack: Stack, customer: User, vendor: User) -> None:
+    """More than the service has connections: all get the same 201, one payment and event exist."""
+    key = str(uuid.uuid4())
+
+    with ThreadPoolExecutor(50) as pool:
+        answers = list(pool.map(lambda _: customer.pay(vendor, key=key), range(50)))
+
+    assert {answer.status_code for answer in answers} == {201}
+    (payment_id,) = {made(answer) for answer in answers}
+    replayed = [answer.headers.get("Idempotency-Replayed") for answer in answers]
+    assert (replayed.count("true"), replayed.count(None)) == (49, 1)
+    assert len(events_of(stack, payment_id)) == 1
+
+
 def test_r1_114_failures_are_not_stored(customer: User, vendor: User) -> None:
     """A refused request leaves its key free; a key of another form is refused."""
     key = str(uuid.uuid4())
