@@ -9,7 +9,7 @@ from collections.abc import Callable
 from system.stack import process, readiness
 from system.stack.errors import StackError, UnknownPart
 from system.stack.launch import Launch
-from system.stack.parts import PARTS
+from system.stack.parts import OPTIONAL, PARTS
 from system.stack.state import MARKER, StateFolder
 
 _START_SECONDS = 180.0  # a busy machine is slow, not broken; a part that ends is seen at once
@@ -40,7 +40,7 @@ def control(state: StateFolder, part: str, action: str) -> None:
         PartFailed: the part did not get ready again.
         StackBusy: another command works on the stack or the part.
     """
-    if part not in PARTS:
+    if part not in (*PARTS, *OPTIONAL):
         raise UnknownPart(f"there is no part {part!r}; the parts are {', '.join(PARTS)}")
     state.launch_of(part)  # before the lock, which would make the folder
     with state.held(alone=False) as lock, state.part_held(part):

@@ -35,7 +35,8 @@ class Credentials:
         access, refresh: token-signing keys.
         internal_token: of the internal API.
         psp_webhook, encryption_key: as in R0.13.
-        superusers, owners, runtimes: per service, passwords of its cluster's three roles.
+        superusers, owners, runtimes: per service, passwords of its cluster's three roles; the
+            legacy cluster has a superuser only.
         broker: password per broker user.
         redis: password of the cache.
     """
@@ -76,7 +77,7 @@ def generate() -> Credentials:
         internal_token=_secret(),
         psp_webhook=_secret(),
         encryption_key=base64.b64encode(secrets.token_bytes(32)).decode(),
-        superusers={service: _secret() for service in SERVICES},
+        superusers={cluster: _secret() for cluster in (*SERVICES, "legacy")},
         owners={service: _secret() for service in SERVICES},
         runtimes={service: _secret() for service in SERVICES},
         broker={user: _secret() for user in (PLATFORM, OPERATOR)},

@@ -63,6 +63,24 @@ def superuser_url(service: str, ports: Mapping[str, int], credentials: Credentia
     return database_url(service, "postgres", credentials.superusers[service], ports)
 
 
+def legacy_url(ports: Mapping[str, int], credentials: Credentials) -> str:
+    """The legacy database's URL; the database is there when somebody started it."""
+    password = credentials.superusers["legacy"]
+    return f"postgresql://postgres:{password}@127.0.0.1:{ports['postgres-legacy']}/mfe_poc2"
+
+
+def migration_environment(ports: Mapping[str, int], credentials: Credentials) -> dict[str, str]:
+    """R0.13's variables for `bin/migrate`."""
+    return {
+        "NODE_ENV": "production",
+        "DATABASE_URL": legacy_url(ports, credentials),
+        **{
+            f"{service.upper()}_MIGRATION_DATABASE_URL": owner_url(service, ports, credentials)
+            for service in SERVICES
+        },
+    }
+
+
 def process_environment(
     part: str,
     ports: Mapping[str, int],

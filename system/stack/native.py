@@ -19,7 +19,15 @@ from system.stack.acts import PartFailed
 from system.stack.credentials import Credentials, generate
 from system.stack.errors import NotInstalled, StackError, UnknownPart
 from system.stack.launch import Launch
-from system.stack.parts import DATABASES, ENDING_ORDER, PARTS, PROGRAMS, SERVICES, TITLED_PROGRAMS
+from system.stack.parts import (
+    DATABASES,
+    ENDING_ORDER,
+    LEGACY,
+    PARTS,
+    PROGRAMS,
+    SERVICES,
+    TITLED_PROGRAMS,
+)
 from system.stack.process import Process
 from system.stack.state import MARKER, StateFolder
 
@@ -371,7 +379,7 @@ class Stack:
         for found in stray:
             found.signal(signal.SIGKILL)
         process.wait_until_ended(stray, 5.0)
-        for database in DATABASES:
+        for database in (*DATABASES, LEGACY):
             data = state.path / database / "data"
             if (data / "postmaster.pid").exists():
                 from system.stack import postgres

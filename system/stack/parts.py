@@ -7,11 +7,15 @@ DATABASES = tuple(f"postgres-{service}" for service in SERVICES)
 PROGRAMS = (*SERVICES, "gateway")  # our own Python processes
 PARTS = ("edge", "gateway", *SERVICES, *DATABASES, "rabbitmq", "redis")
 
+# The legacy database, which is started on demand only (`python -m system legacy up`).
+LEGACY = "postgres-legacy"
+OPTIONAL = (LEGACY,)
+
 # What is ended first: those who use, then those who are used.
 ENDING_ORDER = (
     ("edge",),
     ("gateway", *SERVICES),
-    (*DATABASES, "rabbitmq", "redis"),
+    (*DATABASES, LEGACY, "rabbitmq", "redis"),
 )
 
 # Executables whose environment cannot be read back, because they write their title over it.

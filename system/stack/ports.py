@@ -21,6 +21,7 @@ STANDARD = {
     "postgres-payments": 5433,
     "postgres-admin": 5434,
     "postgres-profile": 5435,
+    "postgres-legacy": 5436,
     "rabbitmq": 5672,
     "rabbitmq-management": 15672,
     "rabbitmq-metrics": 15692,

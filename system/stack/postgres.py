@@ -130,11 +130,7 @@ def make_roles(
         initial: the superuser's password in the template.
         superuser, owner, runtime: the passwords it has from now on.
     """
-    database = sql.Identifier(f"{service}_db")
-    owner_role, service_role = (
-        sql.Identifier(f"{service}_owner"),
-        sql.Identifier(f"{service}_service"),
-    )
+    owner_role, service_role = _roles(service)
     with _session(port, initial, "postgres") as session:
         for role, password in ((owner_role, owner), (service_role, runtime)):
             session.execute(
@@ -142,20 +138,49 @@ def make_roles(
                     "CREATE ROLE {} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD {}"
                 ).format(role, sql.Literal(password))
             )
-        session.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(database, owner_role))
         for other in ("postgres", "template1"):
             session.execute(
                 sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(other))
             )
+        session.execute(sql.SQL("ALTER ROLE postgres PASSWORD {}").format(sql.Literal(superuser)))
+    make_database(service, port, superuser)
+
+
+def make_database(service: str, port: int, superuser: str) -> None:
+    """Give a service's cluster an empty database in place of the one it may have.
+
+    Args:
+        superuser: the superuser's password.
+    """
+    database = sql.Identifier(f"{service}_db")
+    owner_role, service_role = _roles(service)
+    with _session(port, superuser, "postgres") as session:
+        session.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(database))
+        session.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(database, owner_role))
         session.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database))
         session.execute(
             sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(database, service_role)
         )
-        session.execute(sql.SQL("ALTER ROLE postgres PASSWORD {}").format(sql.Literal(superuser)))
     with _session(port, superuser, f"{service}_db") as session:
         session.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
         session.execute(sql.SQL("GRANT USAGE, CREATE ON SCHEMA public TO {}").format(owner_role))
         session.execute(sql.SQL("GRANT USAGE ON SCHEMA public TO {}").format(service_role))
+
+
+def make_legacy(port: int, initial: str, superuser: str) -> None:
+    """Give the legacy cluster its empty database and its own superuser password.
+
+    Args:
+        initial: the superuser's password in the template.
+        superuser: the password it has from now on.
+    """
+    with _session(port, initial, "postgres") as session:
+        session.execute("CREATE DATABASE mfe_poc2")
+        session.execute(sql.SQL("ALTER ROLE postgres PASSWORD {}").format(sql.Literal(superuser)))
+
+
+def _roles(service: str) -> tuple[sql.Identifier, sql.Identifier]:
+    return sql.Identifier(f"{service}_owner"), sql.Identifier(f"{service}_service")
 
 
 def free_shared_memory(data: Path) -> None:

@@ -17,12 +17,16 @@ from system.stack.state import PROJECT
 _migrating = threading.Lock()
 
 
-def migrate(service: str, owner_url: str) -> None:
-    """Bring a service's schema to its newest version (R2.2); admin's seed is part of it (R2.25)."""
+def migrate(service: str, owner_url: str) -> str | None:
+    """Bring a service's schema to its newest version (R2.2); admin's seed is part of it (R2.25).
+
+    Returns:
+        the version it is at now.
+    """
     from system.platform.migrations import upgrade  # half a second, which `control` must not pay
 
     with _migrating:
-        upgrade(owner_url, PROJECT / "system" / service / "migrations", f"{service}_service")
+        return upgrade(owner_url, PROJECT / "system" / service / "migrations", f"{service}_service")
 
 
 def seed_accounts(owner_url: str, variables: Mapping[str, str]) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from system.stack import process
 from system.stack.errors import StackBusy, StackNotThere, UnsafeFolder
 from system.stack.launch import Launch
-from system.stack.parts import PARTS
+from system.stack.parts import OPTIONAL, PARTS
 from system.stack.process import Process
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -161,7 +161,9 @@ class StateFolder:
 
     def launches(self) -> list[str]:
         """The parts that were to be started, in their order."""
-        return [part for part in PARTS if (self.path / "run" / f"{part}.json").exists()]
+        return [
+            part for part in (*PARTS, *OPTIONAL) if (self.path / "run" / f"{part}.json").exists()
+        ]
 
     # What runs.
 

@@ -62,7 +62,11 @@ def document(
         "accounts": ACCOUNTS,
         "settings": {"upstream_timeout_ms": upstream_timeout_ms},
         "access": _access(ports, credentials, logs),
-        "commands": {"dlq": _dlq_command(project, ports, credentials)},
+        "commands": {
+            "dlq": _dlq_command(project, ports, credentials),
+            "migrate": _migrate_command(project, ports, credentials),
+            "legacy": _system_command(project, name, "legacy"),
+        },
         "control": {
             part: {action: _control_command(project, name, part, action) for action in _CONTROLLED}
             for part in PARTS
@@ -118,7 +122,24 @@ def _dlq_command(project: Path, ports: Mapping[str, int], credentials: Credentia
     )
 
 
+def _migrate_command(project: Path, ports: Mapping[str, int], credentials: Credentials) -> str:
+    """`bin/migrate` with the environment it reads, ready for a shell."""
+    variables = environment.migration_environment(ports, credentials)
+    return shlex.join(
+        [
+            "env",
+            *(f"{name}={value}" for name, value in variables.items()),
+            f"PATH={Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
+            str(project / "bin" / "migrate"),
+        ]
+    )
+
+
 def _control_command(project: Path, name: str, part: str, action: str) -> str:
+    return _system_command(project, name, "control", part, action)
+
+
+def _system_command(project: Path, name: str, *arguments: str) -> str:
     return shlex.join(
         [
             "env",
@@ -128,9 +149,7 @@ def _control_command(project: Path, name: str, part: str, action: str) -> str:
             "system",
             "--stack",
             name,
-            "control",
-            part,
-            action,
+            *arguments,
         ]
     )
 

@@ -23,6 +23,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+SERVICES: Final = ("auth", "payments", "admin", "profile")
+# First words of entries and of what goes with them: tag records, marks of done removals.
+_CACHED: Final = (
+    "auth:user:",
+    "payments:payment:",
+    "payments:list:",
+    "payments:report:",
+    "payments:recipients:",
+    "profile:profile:",
+    "profile:preferences:",
+    *(f"{service}:{word}:" for service in SERVICES for word in ("tag", "done")),
+)
 # Shared by every list and report of administrators: one answer for all of them.
 ADMIN_VIEWER: Final = "admin"
 # Tag records outlive the longest entry and the longest load, then go by themselves (R6.20).
@@ -146,6 +158,11 @@ def after_user_change_in_payments(user_id: str) -> tuple[str, ...]:
 def after_user_change(user_id: str) -> tuple[str, ...]:
     """Tags a changed or deleted user removes in auth, or a changed profile in profile (R6.20)."""
     return (user_tag(user_id),)
+
+
+def is_cached(key: str) -> bool:
+    """Whether a key of Redis belongs to the cache, so that losing it loses nothing."""
+    return key.startswith(_CACHED)
 
 
 def _viewer_tag(user_id: str, is_admin: bool) -> str:

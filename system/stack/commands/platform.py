@@ -1,0 +1,186 @@
+"""The platform as a whole and its parts: up, down, status, logs, doctor, control, restart."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+from system.stack.commands.words import DONE, FAILED, WRONG_USAGE, Commands, command
+from system.stack.parts import PARTS
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+_MEBIBYTE = 1024 * 1024
+_ACTIONS = ("stop", "start", "restart", "kill", "pause", "resume")
+
+
+def add(commands: Commands) -> None:
+    """Add these commands to the command line."""
+    up = command(
+        commands,
+        "up",
+        _up,
+        "start the platform and wait until it is ready",
+        "Ends by itself when everything answers; the platform stays until `down`. Nothing happens\n"
+        "when it is up already. The target file it names tells a trial all it may use.",
+    )
+    up.add_argument(
+        "--ports",
+        choices=("free", "standard"),
+        default="free",
+        help="free ports (default), or the contract's: 443, 3000, 5432 …",
+    )
+    up.add_argument(
+        "--upstream-timeout-ms", type=int, default=3000, metavar="MS", help="of the gateway (3000)"
+    )
+    down = command(
+        commands,
+        "down",
+        _down,
+        "end what `up` started, and remove its state",
+        "Databases, queues and certificates go with it. Also ends what a killed trial left.",
+    )
+    down.add_argument("--all", action="store_true", help="all stacks of this project")
+    command(
+        commands,
+        "status",
+        _status,
+        "parts, their state and memory",
+        "Exit code 0 only if every part is ready.",
+    )
+    logs = command(
+        commands,
+        "logs",
+        _logs,
+        "the end of the parts' logs",
+        "  python -m system logs payments -n 50\n  python -m system logs gateway auth --follow",
+    )
+    logs.add_argument("parts", nargs="*", metavar="PART", help="which (all)")
+    logs.add_argument("-n", "--lines", type=int, default=20, help="lines of each (20)")
+    logs.add_argument("-f", "--follow", action="store_true", help="go on until Ctrl-C")
+    command(
+        commands,
+        "doctor",
+        _doctor,
+        "what this machine lacks, and what installs it",
+        "Looks only; installs nothing.",
+    )
+    control = command(
+        commands,
+        "control",
+        _control,
+        "act on one part of a running platform",
+        "`kill` ends without warning, `pause` freezes: connections stay, nothing answers.\n"
+        "A trial uses these to see what the others do meanwhile.",
+    )
+    control.add_argument("part", choices=PARTS, metavar="PART", help=", ".join(PARTS))
+    control.add_argument("action", choices=_ACTIONS, metavar="ACTION", help=", ".join(_ACTIONS))
+    restart = command(
+        commands,
+        "restart",
+        _restart,
+        "end a part in good order and start it again",
+        "With the code that lies in the project now, on the same port, with the same data:\n"
+        "what one does after a change. Returns when the part serves.",
+    )
+    restart.add_argument("part", choices=PARTS, metavar="PART", help=", ".join(PARTS))
+
+
+def _up(options: argparse.Namespace) -> int:
+    # SIGINT too: a shell starts background jobs with it ignored.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    from system.stack.native import Stack
+
+    Stack(
+        options.stack,
+        standard_ports=options.ports == "standard",
+        upstream_timeout_ms=options.upstream_timeout_ms,
+        detached=True,
+    ).up()
+    return DONE
+
+
+def _down(options: argparse.Namespace) -> int:
+    from system.stack.native import Stack, abandoned_stacks
+    from system.stack.state import StateFolder
+
+    names = [options.stack]
+    if options.all:
+        names = [state.name for state in StateFolder.all_of_project()]
+    elif options.stack == "default":  # what a killed trial left is nobody's any more
+        names += [name for name in abandoned_stacks() if name != "default"]
+    for name in names:
+        stack = Stack(name)
+        there = stack.state.exists()
+        stack.down()
+        print(f"stack {name!r} " + ("ended" if there else "was not there"))
+    return DONE
+
+
+def _status(options: argparse.Namespace) -> int:
+    from system.stack.native import Stack
+
+    stack = Stack(options.stack)
+    parts = stack.status()
+    for part in parts:
+        memory = f"{part.memory / _MEBIBYTE:7.0f} MiB" if part.memory else ""
+        print(f"{part.part:<18} {part.pid or '-':>8} {memory:>12}  {part.state}")
+    total = sum(part.memory for part in parts) / _MEBIBYTE
+    print(f"{'together':<18} {'':>8} {total:7.0f} MiB")
+    print(f"target file: {stack.target_file}")
+    return DONE if parts and all(part.state == "ready" for part in parts) else FAILED
+
+
+def _logs(options: argparse.Namespace) -> int:
+    from system.stack import acts
+    from system.stack.state import StateFolder
+
+    state = StateFolder(options.stack)
+    state.read()
+    unknown = [part for part in options.parts if part not in PARTS]
+    if unknown:
+        print(f"no such part: {', '.join(unknown)}; expected {', '.join(PARTS)}", file=sys.stderr)
+        return WRONG_USAGE
+    chosen = options.parts or state.launches()
+    if options.follow:
+        files = [str(state.log_of(part)) for part in chosen]
+        os.execvp("tail", ["tail", "-n", str(options.lines), "-F", *files])
+    for part in chosen:
+        if len(chosen) > 1:
+            print(f"==> {part} <==")
+        print(acts.tail(state, part, options.lines))
+    return DONE
+
+
+def _doctor(_options: argparse.Namespace) -> int:
+    from system.stack import doctor
+
+    return doctor.main()
+
+
+def _control(options: argparse.Namespace) -> int:
+    from system.stack import acts
+    from system.stack.state import StateFolder
+
+    acts.control(StateFolder(options.stack), options.part, options.action)
+    return DONE
+
+
+def _restart(options: argparse.Namespace) -> int:
+    from system.stack import acts
+    from system.stack.state import StateFolder
+
+    state = StateFolder(options.stack)
+    acts.control(state, options.part, "restart")
+    found = state.process_of(options.part)
+    print(f"{options.part} serves again" + (f", process {found.pid}" if found else ""))
+    return DONE
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
