@@ -31,12 +31,15 @@ UNIT := harness reports defects security loadtests/tests/test_engine_estimation.
 	system/gateway/tests/test_gateway_forwarding.py \
 	system/gateway/tests/test_gateway_frames.py system/gateway/tests/test_gateway_http.py \
 	system/gateway/tests/test_gateway_paths.py system/gateway/tests/test_gateway_rooms.py \
+	system/migration/tests/test_migration_json_stream.py \
+	system/migration/tests/test_migration_rows.py \
 	system/payments \
 	system/platform/events/tests/test_copies.py system/platform/events/tests/test_envelope.py \
 	system/platform/events/tests/test_topology.py system/platform/http \
 	system/platform/observability system/platform/security \
 	system/platform/tests/test_config.py system/stack/tests/test_stack_acts.py \
-	system/stack/tests/test_stack_command_line.py system/stack/tests/test_stack_ports.py \
+	system/stack/tests/test_stack_command_line.py system/stack/tests/test_stack_commands.py \
+	system/stack/tests/test_stack_ports.py \
 	system/stack/tests/test_stack_process.py system/stack/tests/test_stack_readiness.py \
 	system/stack/tests/test_stack_settings.py system/stack/tests/test_stack_state.py \
 	suites/tests/test_recorded_evidence.py

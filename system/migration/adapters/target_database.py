@@ -278,36 +278,34 @@ def book(connection: Connection) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Dependence:
-    """Rows of `table` whose `column` names an imported row of `on`."""
+    """Rows of `table` whose `column` names a row of `on`; `key` names them to people."""
 
     table: str
     column: str
     on: str
-    key: str = "id"
+    key: str
 
 
-# Each table with those that must go before it (children first), and what may not hang on it.
+# Asked of the database itself, so that a table that is added later is not forgotten.
+_FOREIGN_KEYS: Final = """
+SELECT child.relname, own.attname, parent.relname, coalesce(first.attname, own.attname)
+FROM pg_constraint rule
+JOIN pg_class child ON child.oid = rule.conrelid
+JOIN pg_class parent ON parent.oid = rule.confrelid
+JOIN pg_attribute own ON own.attrelid = child.oid AND own.attnum = rule.conkey[1]
+LEFT JOIN pg_index key ON key.indrelid = child.oid AND key.indisprimary
+LEFT JOIN pg_attribute first ON first.attrelid = child.oid AND first.attnum = key.indkey[0]
+WHERE rule.contype = 'f' AND parent.relname = ANY(%s)
+  AND parent.relnamespace = 'public'::regnamespace
+ORDER BY 1, 2
+"""
+
+# Children first, each with the column that names its rows.
 _TABLES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
     "auth": (("refresh_tokens", "id"), (_SESSIONS, "id"), ("users", "id")),
     "payments": (("payment_transactions", "id"), ("payments", "id"), ("users", "id")),
     "admin": (("audit_logs", "id"), ("system_config", "key"), ("users", "id")),
     "profile": (("user_profiles", "id"),),
-}
-_DEPENDENCES: Final[dict[str, tuple[Dependence, ...]]] = {
-    "auth": (
-        Dependence("refresh_tokens", "user_id", "users"),
-        Dependence("refresh_tokens", "token_family", _SESSIONS),
-        Dependence(_SESSIONS, "user_id", "users"),
-        Dependence("devices", "user_id", "users"),
-        Dependence("known_clients", "user_id", "users", key="client"),
-    ),
-    "payments": (
-        Dependence("payment_transactions", "payment_id", "payments"),
-        Dependence("payments", "sender_id", "users"),
-        Dependence("payments", "recipient_id", "users"),
-    ),
-    "admin": (),
-    "profile": (),
 }
 _INSERT_ONLY: Final = ("audit_logs", "audit_logs_insert_only")  # R2.16
 
@@ -322,14 +320,18 @@ def take_out(connection: Connection, service: str) -> dict[str, int]:
         LaterRowsDepend: rows that came after the import hang on imported ones.
     """
     tables = _TABLES[service]
-    names = {name for name, _ in tables} | {rule.table for rule in _DEPENDENCES[service]}
+    names = {name for name, _ in tables}
+    rules = [
+        Dependence(*row) for row in connection.execute(_FOREIGN_KEYS, (sorted(names),)).fetchall()
+    ]
+    names |= {rule.table for rule in rules}
     connection.execute(
         sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(
             sql.SQL(", ").join(sql.Identifier(name) for name in sorted(names))
         )
     )
     connection.execute("ANALYZE legacy_migration.imported")
-    _refuse_dependents(connection, service)
+    _refuse_dependents(connection, service, rules)
     removed: dict[str, int] = {}
     for table, key in tables:
         with _rewritable(connection, table):
@@ -357,9 +359,9 @@ def _rewritable(connection: Connection, table: str) -> Iterator[None]:
     connection.execute(sql.SQL("ALTER TABLE {table} ENABLE TRIGGER {trigger}").format(**place))
 
 
-def _refuse_dependents(connection: Connection, service: str) -> None:
+def _refuse_dependents(connection: Connection, service: str, rules: Sequence[Dependence]) -> None:
     lines: list[str] = []
-    for rule in _DEPENDENCES[service]:
+    for rule in rules:
         found = _ids(
             connection,
             sql.SQL(

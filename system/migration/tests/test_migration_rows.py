@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -189,3 +192,35 @@ def test_a_service_reads_its_file_and_that_of_the_users() -> None:
         "admin",
         "profile",
     )
+
+
+PROJECT = Path(__file__).resolve().parents[3]
+SCRIPTS = json.loads((PROJECT / "package.json").read_text(encoding="utf-8"))["scripts"]
+
+
+def test_the_contract_s_package_scripts_are_there() -> None:
+    """R9.2 to R9.5 name them."""
+    services = ("auth", "payments", "admin", "profile")
+    assert {
+        "migrate:export",
+        "migrate:import",
+        "migrate:validate",
+        *(f"migrate:export:{service}" for service in services),
+        *(f"migrate:rollback:{service}" for service in services),
+    } <= set(SCRIPTS)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_each_package_script_is_a_command(name: str) -> None:
+    """R0.17: in the form npm runs it, a shell in the project's folder."""
+    done = subprocess.run(
+        f"{SCRIPTS[name]} --help", shell=True, cwd=PROJECT, capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    assert f"bin/migrate {name.split(':')[1]}" in done.stdout
+    # Its service is one: an unknown word would have been refused before the variables are.
+    bare = subprocess.run(
+        SCRIPTS[name], shell=True, cwd=PROJECT, capture_output=True, text=True, env={}
+    )
+    assert "invalid choice" not in bare.stderr
+    assert "not set" in bare.stderr

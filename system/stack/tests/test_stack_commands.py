@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shlex
 import socket
@@ -11,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pika
 import psycopg
 import pytest
 from redis import Redis
@@ -71,8 +73,16 @@ def test_each_needs_a_stack(command: tuple[str, ...], capsys: pytest.CaptureFixt
     assert "up`" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("wrong", [["db"], ["db", "migrate", "x"], ["db", "shell"],
-                                   ["legacy", "generate", "--rows", "x"], ["restart", "x"]])  # fmt: skip
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["db"],
+        ["db", "migrate", "x"],
+        ["db", "shell"],
+        ["legacy", "generate", "--rows", "x"],
+        ["restart", "x"],
+    ],
+)
 def test_wrong_usage_is_2(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """R0.17."""
     with pytest.raises(SystemExit) as ended:
@@ -166,8 +176,6 @@ def test_cert_make_is_served_and_trusted(stack: RunningStack) -> None:
 
 def fingerprint(stack: RunningStack) -> str:
     """Of the certificate that the edge serves, verified."""
-    import hashlib
-
     port = int(stack.origin.rpartition(":")[2])
     trust: ssl.SSLContext = stack.trust
     with (
@@ -176,16 +184,12 @@ def fingerprint(stack: RunningStack) -> str:
     ):
         leaf = connection.getpeercert(binary_form=True)
     assert leaf is not None
-    return hashlib.sha256(leaf).hexdigest()[:16] and ":".join(
-        f"{byte:02x}" for byte in hashlib.sha256(leaf).digest()
-    )
+    return hashlib.sha256(leaf).digest().hex(":")
 
 
 @pytest.mark.platform
 def test_broker_topology_sees_what_is_missing(stack: RunningStack) -> None:
     """All is there; without one binding it fails and names it."""
-    import pika
-
     said = run(stack, "broker", "topology").stdout
     assert "MISSING" not in said
     assert "events --#--> admin.events.queue" in said
@@ -215,18 +219,18 @@ def test_broker_queues_and_ui(stack: RunningStack) -> None:
 
 @pytest.mark.platform
 def test_cache_clear_removes_entries_and_nothing_else(stack: RunningStack) -> None:
-    """R1.30's mirror of revoked sessions and the limits stay."""
+    """The mirror of sessions stays."""
     with Redis.from_url(stack.target["access"]["redis"]["url"]) as redis:
         redis.set("payments:list:somebody:x", "old", ex=60)
         redis.set("auth:tag:user:somebody", "1", ex=60)
-        redis.set("session:revoked:test-of-clear", "1", ex=60)
+        redis.set("session:state:test-of-clear", "1", ex=60)
         assert "payments:list" in run(stack, "cache", "status").stdout
 
         said = run(stack, "cache", "clear").stdout
 
         assert int(said.split()[0]) >= 2
         assert redis.exists("payments:list:somebody:x", "auth:tag:user:somebody") == 0
-        assert redis.delete("session:revoked:test-of-clear") == 1
+        assert redis.delete("session:state:test-of-clear") == 1
     assert "payments:list" not in run(stack, "cache", "status").stdout
 
 
