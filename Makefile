@@ -32,6 +32,7 @@ UNIT := harness reports defects security loadtests/tests/test_engine_estimation.
 	system/gateway/tests/test_gateway_frames.py system/gateway/tests/test_gateway_http.py \
 	system/gateway/tests/test_gateway_paths.py system/gateway/tests/test_gateway_rooms.py \
 	system/migration/tests/test_migration_json_stream.py \
+	system/migration/tests/test_migration_progress.py \
 	system/migration/tests/test_migration_rows.py \
 	system/payments \
 	system/platform/events/tests/test_copies.py system/platform/events/tests/test_envelope.py \

@@ -23,6 +23,7 @@ from system.stack.parts import (
     DATABASES,
     ENDING_ORDER,
     LEGACY,
+    OPTIONAL,
     PARTS,
     PROGRAMS,
     SERVICES,
@@ -398,8 +399,9 @@ class Stack:
             document = self.state.read()
         except StackError:
             return False
-        running = all(self.state.process_of(part) for part in self.state.launches())
-        return bool(document["phase"] == "up" and self.state.launches() and running)
+        parts = [part for part in self.state.launches() if part not in OPTIONAL]
+        running = all(self.state.process_of(part) for part in parts)
+        return bool(document["phase"] == "up" and parts and running)
 
     def _recall(self) -> None:
         """Read ports and credentials of a stack that another object started."""

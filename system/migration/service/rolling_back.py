@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from system.migration.adapters import target_database
+from system.migration.adapters import taking_out, target_database
 from system.migration.adapters.connections import Address, connected
 from system.migration.ports import Progress
 
@@ -27,7 +27,7 @@ def roll_back(service: str, target: Address, progress: Progress) -> dict[str, in
         target_database.begin(connection)
         if not target_database.has_book(connection):
             return {}
-        removed = target_database.take_out(connection, service)
+        removed = taking_out.take_out(connection, service)
         connection.commit()
         task.advance(sum(removed.values()))
     return removed
