@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Final
 
 from aiormq.abc import DeliveredMessage
@@ -19,21 +20,48 @@ from system.platform.events.connection import (
     close_quietly,
 )
 from system.platform.events.envelope import Event, Malformed, causing, parse
+from system.platform.observability import correlation
 
 _log = logging.getLogger(__name__)
 
 PREFETCH: Final = 100
 
 
+@dataclass(frozen=True, slots=True)
+class EventContext:
+    """How an event reached its handler.
+
+    Attributes:
+        queue: it was taken from.
+        routing_key: it was published with (R3.10).
+        correlation_id: of the request that caused it (R7.17).
+        traceparent: of the span in which it is handled, or of its publisher; None if there is none.
+        redelivered: the broker has handed it out before.
+        attempt: 1 for the first one (R3.47).
+    """
+
+    queue: str
+    routing_key: str
+    correlation_id: str
+    traceparent: str | None
+    redelivered: bool
+    attempt: int
+
+
 class Subscription:
-    """A running subscription; made by `subscribe_exclusive`."""
+    """A running subscription; made by `EventHub.subscribe` and `subscribe_exclusive`."""
 
     def __init__(
         self,
         connection: Connection,
         queue: str,
-        handler: Callable[[Event], Awaitable[None]],
+        handler: Callable[[Event, EventContext], Awaitable[None]],
+        *,
+        routing_key: str = "#",
+        prefetch: int = PREFETCH,
     ) -> None:
+        self._routing_key = routing_key
+        self._prefetch = prefetch
         self._connection = connection
         self._queue = queue
         self._handler = handler
@@ -70,12 +98,14 @@ class Subscription:
         channel = await self._connection.channel(confirms=False)
         arrived: asyncio.Queue[DeliveredMessage | None] = asyncio.Queue()
         try:
-            await channel.basic_qos(prefetch_count=PREFETCH)
+            await channel.basic_qos(prefetch_count=self._prefetch)
             await channel.queue_declare(
                 queue=self._queue, durable=False, exclusive=True, auto_delete=True
             )
             await channel.queue_bind(
-                queue=self._queue, exchange=self._connection.exchange, routing_key="#"
+                queue=self._queue,
+                exchange=self._connection.exchange,
+                routing_key=self._routing_key,
             )
             channel.on_consumer_cancel_callbacks.add(lambda _: arrived.put_nowait(None))
             channel.closing.add_done_callback(lambda _: arrived.put_nowait(None))
@@ -99,9 +129,20 @@ class Subscription:
             return  # the services' queues got it too and dead-letter it (R3.48)
         try:
             with causing(event, self._queue, copies.headers_of(message)):
-                await self._handler(event)
+                await self._handler(event, self._context(message, event))
         except Exception as error:
             _log.warning("event %s dropped: %s: %s", event.id, type(error).__name__, error)
+
+    def _context(self, message: DeliveredMessage, event: Event) -> EventContext:
+        running = correlation.known()
+        return EventContext(
+            queue=self._queue,
+            routing_key=copies.routing_key_of(message),
+            correlation_id=event.correlation_id,
+            traceparent=running.traceparent if running is not None else None,
+            redelivered=bool(message.redelivered),
+            attempt=copies.attempts_done(message) + 1,
+        )
 
 
 async def subscribe_exclusive(
@@ -120,4 +161,8 @@ async def subscribe_exclusive(
     Returns:
         the subscription, at once; `flowing()` waits until it is in place.
     """
-    return Subscription(connection, queue, handler)
+
+    async def take(event: Event, _context: EventContext) -> None:
+        await handler(event)
+
+    return Subscription(connection, queue, take)

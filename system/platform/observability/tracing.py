@@ -1,7 +1,7 @@
 """Traces one request through processes: W3C context in, spans out (R7.18).
 
 A span here is a few fields in one object: the SDK's own costs 19 µs to make and 28 µs to encode,
-several times what a cached answer may cost in all (docs/decisions/trace-recording.md).  The
+several times what a cached answer may cost in all (docs/decisions/0005-trace-recording.md).  The
 sampler and the resource are the SDK's, so that its variables mean what they always mean, and what
 leaves the process is OTLP.
 

@@ -17,6 +17,7 @@ from system.platform.events import outbox
 from system.platform.events.connection import Connection
 from system.platform.events.envelope import Event, Malformed, new_event, now
 from system.platform.events.outbox import Relay, Row, add, windows
+from system.platform.events.redis_channel import RedisChannel
 
 from .conftest import Broker, eventually
 
@@ -288,6 +289,40 @@ async def test_with_the_broker_away_events_wait_and_follow_in_order(
     assert [envelope["data"]["fields"][0] for envelope in arrived] == [
         str(number) for number in range(31)
     ]
+
+
+class _Away:
+    """A Redis that is away, or hangs, until told otherwise."""
+
+    def __init__(self) -> None:
+        self.published: list[tuple[str, bytes]] = []
+
+    async def publish(self, channel: str, message: bytes) -> object:
+        self.published.append((channel, message))
+        raise ConnectionError("nobody listens")
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+
+async def test_r9_13_dual_repeats_what_rabbitmq_has_and_never_delays_it(
+    db: Database, connection: Connection, channel: AbstractChannel
+) -> None:
+    """R9.13: each event goes to RabbitMQ and then to Redis, whose failure changes nothing."""
+    redis = _Away()
+    relay = Relay(db, connection, RedisChannel(redis))
+    await relay.start()
+    try:
+        for number in range(20):
+            async with db.transaction() as tx:
+                await add(tx, profile_event("00000000-0000-4000-8000-000000000001", number))
+        arrived = await published(channel, 20, 20)
+        await eventually(lambda: _none_left(db), 10, "an outbox with nothing unpublished")
+    finally:
+        await relay.close()
+
+    assert [name for name, _ in redis.published] == ["profile.updated"] * 20
+    assert [json.loads(message) for _, message in redis.published] == arrived
 
 
 async def test_health_asks_the_broker(broker: Broker, connection: Connection) -> None:

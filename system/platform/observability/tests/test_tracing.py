@@ -10,7 +10,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from system.platform.config import Settings
-from system.platform.observability import otlp, sampling, trace_export, tracing
+from system.platform.observability import bench, otlp, sampling, trace_export, tracing
 from system.platform.observability.trace_export import QUEUE_SPANS, HttpSender, TraceExport
 from system.platform.observability.tracing import Kind, Span
 
@@ -320,3 +320,14 @@ def test_a_connection_that_the_collector_closed_is_opened_again(receiver: Sink) 
 
     assert len(receiver.arrived) == 2
     sender.close()
+
+
+async def test_r7_18_tracing_that_is_off_or_unsampled_costs_little() -> None:
+    """R7.18: the benchmark runs, and its order is as it must be.
+
+    The figures themselves depend on the machine and are quoted with its load.
+    """
+    best = await bench.measure(rounds=3, requests=300)
+
+    assert best["off"] < best["on"]
+    assert best["unsampled"] < best["on"]
