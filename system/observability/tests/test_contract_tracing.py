@@ -12,9 +12,8 @@ from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
 from system.conftest import RunningStack
+from system.platform.observability.tests.sink import Sink, sink
 from system.stack.native import Override
-
-from .sink import Sink, sink
 
 pytestmark = pytest.mark.platform
 
