@@ -65,12 +65,14 @@ class PostgresStore:
 
 def users_statement(query: UserQuery) -> tuple[str, tuple[Any, ...]]:
     """Write the one statement of a page, and its parameters."""
+    part = None if query.search is None else f"%{_literal(query.search)}%"
     filters = {
-        "role = ": query.role,
-        "status = ": query.status,
-        "ILIKE": None if query.search is None else f"%{_literal(query.search)}%",
+        "role = {}": query.role,
+        "status = {}": query.status,
+        # E-mails are kept in lower case (R2.15), so LIKE will do, at a fraction of the cost.
+        "(email LIKE lower({0}) OR name ILIKE {0})": part,
     }
-    present = {name: value for name, value in filters.items() if value is not None}
+    present = {condition: value for condition, value in filters.items() if value is not None}
     sql = _page_of_users(_SORTS[query.sort], query.descending, tuple(present))
     skipped = (query.page - 1) * query.limit
     return sql, (query.limit, skipped, *present.values())
@@ -80,12 +82,7 @@ def users_statement(query: UserQuery) -> tuple[str, tuple[Any, ...]]:
 def _page_of_users(sort: str, descending: bool, conditions: tuple[str, ...]) -> str:
     """Write the rows of a page in order, each with the total; $1 limit, $2 rows to skip."""
     direction = "DESC" if descending else "ASC"
-    where = [
-        f"(email ILIKE ${number} OR name ILIKE ${number})"
-        if condition == "ILIKE"
-        else f"{condition}${number}"
-        for number, condition in enumerate(conditions, 3)
-    ]
+    where = [condition.format(f"${number}") for number, condition in enumerate(conditions, 3)]
     found = f"FROM users{' WHERE ' + ' AND '.join(where) if where else ''}"
     return (
         f"SELECT {_USER}, t.total FROM (SELECT count(*) {found}) t(total) "
