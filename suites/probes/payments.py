@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
@@ -18,10 +19,11 @@ def create(
     amount: str = "10.50",
     description: str = "trial",
     key: str | None = None,
+    headers: Mapping[str, str] | None = None,
     **fields: Any,
 ) -> Exchange:
     """Create a payment; returns the exchange whatever was answered."""
-    headers = {**sender.headers, **({"Idempotency-Key": key} if key else {})}
+    sent = {**sender.headers, **({"Idempotency-Key": key} if key else {}), **(headers or {})}
     body = {
         "type": "instant",
         "amount": amount,
@@ -30,7 +32,7 @@ def create(
         "recipientId": recipient_id,
         **fields,
     }
-    return exchange(client, "POST", "/api/payments", headers=headers, json=body)
+    return exchange(client, "POST", "/api/payments", headers=sent, json=body)
 
 
 def create_id(client: httpx.Client, sender: Session, recipient_id: str, **fields: Any) -> str:
