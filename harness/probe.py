@@ -6,7 +6,7 @@ import contextlib
 import functools
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -91,7 +91,7 @@ def exchange(
     *,
     headers: Mapping[str, str] | None = None,
     json: Any = None,
-    content: bytes | None = None,
+    content: bytes | Iterable[bytes] | None = None,
     body_limit: int = 4096,
 ) -> Exchange:
     """Send one request and write down what came back; a transport error is written down too."""
@@ -101,7 +101,7 @@ def exchange(
             "method": method,
             "url": str(url),
             "headers": dict(headers or {}),
-            "body": json if json is not None else (f"{len(content)} bytes" if content else None),
+            "body": json if json is not None else _described(content),
         },
         "status": 0,
         "headers": [],
@@ -125,6 +125,12 @@ def exchange(
                 recorded["json"] = reply.json()
     recorded["seconds"] = round(time.perf_counter() - started, 6)
     return Exchange(recorded)
+
+
+def _described(content: bytes | Iterable[bytes] | None) -> str | None:
+    if content is None:
+        return None
+    return f"{len(content)} bytes" if isinstance(content, bytes) else "in pieces, chunked"
 
 
 def wait_until(

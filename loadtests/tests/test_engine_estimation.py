@@ -132,3 +132,28 @@ def test_a_single_moment_is_one_block() -> None:
 def test_wilson_gives_the_published_values(successes: int, n: int, low: float, high: float) -> None:
     """Against tabulated intervals."""
     assert wilson(successes, n) == pytest.approx((low, high), abs=5e-4)
+
+
+def test_a_ratio_of_medians_is_found_where_both_drift_together() -> None:
+    """Twice as slow is twice as slow, also on a machine that slows down by half meanwhile."""
+    chance = np.random.default_rng(3)
+    drift = np.linspace(1.0, 1.5, 400)
+    fast, slow = (base * drift * chance.lognormal(0.0, 0.2, 400) for base in (1.0, 2.0))
+    ratio = estimation.ratio_of_medians(slow, fast)
+    assert ratio.n == 400
+    assert ratio.low < 2.0 < ratio.high
+    assert 1.8 < ratio.low < ratio.value < ratio.high < 2.2
+
+
+def test_equal_things_are_not_told_apart() -> None:
+    """The interval of no difference holds 1."""
+    chance = np.random.default_rng(4)
+    ratio = estimation.ratio_of_medians(chance.lognormal(size=200), chance.lognormal(size=200))
+    assert ratio.low < 1.0 < ratio.high
+
+
+@pytest.mark.parametrize(("left", "right"), [(0, 0), (3, 2)])
+def test_a_ratio_needs_pairs(left: int, right: int) -> None:
+    """Nothing, or halves of pairs, give no ratio."""
+    with pytest.raises(ValueError, match="expected as many"):
+        estimation.ratio_of_medians(np.ones(left), np.ones(right))

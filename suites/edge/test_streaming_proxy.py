@@ -41,7 +41,7 @@ DIRECTIONS = ("request", "answer")
 ABORTS = ("abort while sending", "abort while receiving")
 FIRST = 16 * 1024  # bytes that go ahead; the rest follows when they were seen on the other side
 PATIENCE = 8.0
-PATH = "/api/payments/stand-in"
+PATH = "/api/payments/00000000-0000-4000-8000-000000000000"  # GET and PUT are routed
 
 
 def subject(direction: str, framing: str, size: str) -> str:
@@ -243,7 +243,7 @@ def _through(
                 if framing == "chunked"
                 else f"Content-Length: {length}"
             )
-            client.head("POST", person, "Content-Type: application/octet-stream", kind)
+            client.head("PUT", person, "Content-Type: application/octet-stream", kind)
             client.socket.sendall(_framed(b"x" * FIRST, framing))
             seen["streamed"] = act.first_seen.wait(PATIENCE)
             _send_rest(client, framing, length - FIRST)
@@ -290,7 +290,7 @@ def _abort(trial: Trial, person: Session, scene: _Scene, name: str, limit: float
     client = _Client(trial)
     if sending:
         length = f"Content-Length: {act.length}"
-        client.head("POST", person, "Content-Type: application/octet-stream", length)
+        client.head("PUT", person, "Content-Type: application/octet-stream", length)
         client.socket.sendall(b"x" * FIRST)
     else:
         client.head("GET", person)
