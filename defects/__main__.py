@@ -6,7 +6,8 @@ import argparse
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -70,11 +71,8 @@ def kill_matrix(stack: Stack, chosen: Sequence[Defect], folder: Path) -> matrix.
     for defect in chosen:
         sys.stdout.write(f"\napplying {defect.id}: {defect.breaks}\n")
         sys.stdout.flush()
-        stack.apply(defect.overrides())
-        try:
+        with applied(stack, defect):
             entries = _trial(stack, sorted(defect.noticed_by), folder / defect.id)
-        finally:
-            stack.apply({})
         rows.append(matrix.judge(defect, entries))
     after = _trial(stack, everyone, folder / "after")
     return matrix.Matrix(
@@ -82,6 +80,20 @@ def kill_matrix(stack: Stack, chosen: Sequence[Defect], folder: Path) -> matrix.
         after={entry.criterion: entry.verdict for entry in after},
         rows=tuple(rows),
     )
+
+
+@contextmanager
+def applied(stack: Stack, defect: Defect) -> Iterator[None]:
+    """Break the platform as the defect says, and mend it on leaving whatever happened."""
+    try:
+        stack.apply(defect.overrides())
+        for service, (breaks, _) in defect.statements.items():
+            stack.execute(service, breaks)
+        yield
+    finally:
+        for service, (_, mends) in defect.statements.items():
+            stack.execute(service, mends)
+        stack.apply({})
 
 
 def _trial(stack: Stack, criteria: Sequence[str], folder: Path) -> tuple[VerdictEntry, ...]:

@@ -28,6 +28,7 @@ class Defect:
         patch: changes the platform's code in the service's process, before it starts.
         transforms: part → change of its rendered configuration.
         environment: part → variables set or replaced.
+        statements: service → SQL that breaks its database, and SQL that mends it.
     """
 
     id: str
@@ -37,6 +38,7 @@ class Defect:
     patch: Callable[[], None] | None = None
     transforms: Mapping[str, Callable[[str], str]] = field(default_factory=dict)
     environment: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    statements: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     def overrides(self) -> dict[str, Override]:
         """What the stack applies: wrapped processes, transformed configurations, variables."""

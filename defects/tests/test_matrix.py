@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from defects import matrix
-from defects.__main__ import main
+from defects.__main__ import applied, main
 from defects.defect import Defect, UnknownDefect, known, load, replaced
 from defects.matrix import Fate, Matrix
 from harness import run
 from harness.criterion import Criterion
 from harness.verdict import Outcome, Verdict
 from system.platform.events.topology import DEAD_LETTER_EXCHANGE, topology
+from system.stack.native import Override, Stack, StackError
+
+CRITERIA = {
+    path.stem.removeprefix("test_").replace("_", "-")
+    for path in (Path(__file__).parents[2] / "suites").glob("*/test_*.py")
+    if path.parent.name != "tests"
+}
 
 DEFECT = Defect(id="d", breaks="something", noticed_by={"one": "limit=5", "two": "x"})
 
@@ -73,12 +84,54 @@ def test_an_empty_matrix_proves_nothing() -> None:
 
 @pytest.mark.parametrize("id", known())
 def test_each_defect_names_known_criteria_and_changes_something(id: str) -> None:
-    """A defect names criteria that exist, and yields at least one override."""
+    """A defect names criteria that exist, and changes at least one part or database."""
     defect = load(id)
 
     assert defect.noticed_by
-    assert defect.overrides()
+    assert set(defect.noticed_by) <= CRITERIA
+    assert defect.overrides() or defect.statements
     assert bool(defect.patched) == (defect.patch is not None)
+
+
+def test_each_criterion_is_shown_to_fail() -> None:
+    """A criterion that no defect must fail is not proven able to fail."""
+    noticed = {criterion for id in known() for criterion in load(id).noticed_by}
+
+    assert noticed == CRITERIA
+
+
+class _RecordingStack(Stack):
+    """Writes down what it is told instead of doing it; the first statement may fail."""
+
+    def __init__(self, *, fails: bool = False) -> None:
+        super().__init__(name="recording")
+        self.told: list[Any] = []
+        self._fails = fails
+
+    def apply(
+        self, overrides: Mapping[str, Override], *, touched: set[str] | None = None
+    ) -> list[str]:
+        self.told.append(dict(overrides))
+        return []
+
+    def execute(self, service: str, statement: str) -> None:
+        self.told.append((service, statement))
+        if self._fails:
+            self._fails = False
+            raise StackError("no")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_defect_is_undone_whatever_happened(fails: bool) -> None:
+    """The database is mended and every part runs as designed, also after a failure."""
+    stack = _RecordingStack(fails=fails)
+    defect = Defect(id="d", breaks="b", noticed_by={"x": ""}, statements={"auth": ("bad", "good")})
+
+    with contextlib.suppress(StackError), applied(stack, defect):
+        stack.told.append("trial")
+
+    trial = [] if fails else ["trial"]
+    assert stack.told == [{}, ("auth", "bad"), *trial, ("auth", "good"), {}]
 
 
 def test_an_unknown_defect_names_those_there_are() -> None:

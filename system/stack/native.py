@@ -204,6 +204,15 @@ class Stack:
             self._settle()
         return changed
 
+    def execute(self, service: str, statement: str) -> None:
+        """Run a statement in a service's database as the cluster's superuser (for defects)."""
+        import psycopg
+
+        self._recall()
+        url = environment.superuser_url(service, self._ports, self._known_credentials())
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(statement)
+
     # Starting.
 
     def _start_everything(self, lock: int, began: float) -> None:
