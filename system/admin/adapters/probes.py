@@ -17,9 +17,20 @@ class HttpProbes:
         self._http: aiohttp.ClientSession | None = None
 
     async def is_ready(self, urls: Sequence[str]) -> bool:
-        """Say whether one of the instances is ready: callers go on to that one (R0.13)."""
-        answers = await asyncio.gather(*(self._ask(url) for url in urls))
-        return any(answers)
+        """Say whether one of the instances is ready: callers go on to that one (R0.13).
+
+        The first that is decides; others may hang.
+        """
+        asking = [asyncio.create_task(self._ask(url)) for url in urls]
+        try:
+            for answer in asyncio.as_completed(asking):
+                if await answer:
+                    return True
+            return False
+        finally:
+            for task in asking:
+                task.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)
 
     async def close(self) -> None:
         """Close the connections."""

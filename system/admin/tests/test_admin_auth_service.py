@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator
 
@@ -14,6 +15,7 @@ from system.admin.adapters.auth_service import AuthService
 from system.admin.adapters.probes import HttpProbes
 from system.admin.domain.users import Role
 from system.admin.ports import Actor
+from system.admin.service.health import PROBE_TIMEOUT_S
 from system.admin.tests.fakes import a_user
 from system.platform.http.errors import ApiError
 from system.platform.observability import correlation
@@ -246,3 +248,26 @@ async def test_a_process_is_asked_whether_it_is_ready(
         await probes.close()
 
     assert {path for _, path, _, _ in there.seen} == {"/health/ready"}
+
+
+async def test_an_instance_that_hangs_does_not_hide_one_that_is_ready(there: Answering) -> None:
+    """R1.143: and the probe does not wait for it."""
+    asked = asyncio.Event()
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await reader.read()
+        writer.close()
+
+    hanging = await asyncio.start_server(hang, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{hanging.sockets[0].getsockname()[1]}"
+    probes = HttpProbes()
+    try:
+        async with asyncio.timeout(PROBE_TIMEOUT_S / 2):
+            ready = await probes.is_ready([url, there.url])
+        await asked.wait()
+    finally:
+        await probes.close()
+        hanging.close()
+
+    assert ready is True

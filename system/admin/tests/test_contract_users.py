@@ -82,6 +82,22 @@ def test_r1_134_users_without_an_event_come_by_reconciliation(stack: Stack, admi
     until(lambda: found(admin, search=lost["email"]) == [], 10)
 
 
+def test_r0_10_r1_134_a_start_without_auth_service(stack: Stack, admin: Person) -> None:
+    """Admin serves its copy meanwhile, and completes it within 10 s of auth-service's return."""
+    made = make(admin)
+    rows(stack, "admin", "DELETE FROM users WHERE id = %s RETURNING id", made["id"])
+    stack.control("auth", "stop")
+    try:
+        stack.control("admin", "restart")
+        assert found(admin, search=admin.email) != []
+        assert found(admin, search=made["email"]) == []
+    finally:
+        stack.control("auth", "start")
+
+    until(lambda: found(admin, search=made["email"]) == [made], 10)
+    stack.until_ready()
+
+
 def test_r1_125_r1_127_the_admin_user_object(admin: Person) -> None:
     """Exactly these fields; malformed 400, unknown 404."""
     made = make(admin, name="  <b>Ann</b> ")
@@ -209,6 +225,14 @@ def test_r1_132_r1_137_a_deleted_user(stack: Stack, admin: Person, newcomer: New
     """Gone everywhere, the profile too; the address is free for somebody new."""
     person = newcomer()
     person.good("PUT", "/api/profile", {"bio": "x"})
+    paid = {
+        "amount": "1.00",
+        "currency": "EUR",
+        "type": "instant",
+        "description": "x",
+        "recipientEmail": stack.account("vendor")["email"],
+    }
+    payment = person.good("POST", "/api/payments", paid)
     path = f"{USERS}/{person.id}"
 
     answer = admin.ask("DELETE", path)
@@ -221,6 +245,9 @@ def test_r1_132_r1_137_a_deleted_user(stack: Stack, admin: Person, newcomer: New
     profiles = "SELECT id FROM user_profiles WHERE user_id = %s"
     until(lambda: rows(stack, "profile", profiles, person.id) == [])
     until(lambda: actions_about(stack, person.id).count("USER_DELETED") == 1)
+    shown = f"deleted-{person.id}@deleted.invalid"
+    sender = f"/api/payments/{payment['id']}"
+    until(lambda: admin.good("GET", sender)["sender"] == {"id": person.id, "email": shown})
     made = make(admin, email=person.email)
     assert made["id"] != person.id
     assert found(admin, search=person.email) == [made]
