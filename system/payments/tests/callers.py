@@ -12,7 +12,10 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import httpx
+import pika
 import psycopg
+
+from system.platform.events.envelope import Event
 
 
 class Stack(Protocol):
@@ -141,3 +144,15 @@ def events_of(stack: Stack, payment_id: str) -> list[dict[str, Any]]:
             [payment_id],
         ).fetchall()
     return [envelope for (envelope,) in rows]
+
+
+def publish(stack: Stack, event: Event) -> None:
+    """Send an event to the broker as its publisher would; returns when the broker has it."""
+    granted = stack.target["access"]["amqp"]
+    connection = pika.BlockingConnection(pika.URLParameters(granted["url"]))
+    try:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        channel.basic_publish(granted["exchange"], event.routing_key, event.encode())
+    finally:
+        connection.close()

@@ -6,11 +6,10 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
-import pika
 import psycopg
 import pytest
 
-from system.payments.tests.callers import Stack, User, made, newcomer, seen, until
+from system.payments.tests.callers import Stack, User, made, newcomer, publish, seen, until
 from system.platform.events.envelope import new_event
 
 pytestmark = pytest.mark.platform
@@ -204,14 +203,7 @@ def test_a_renamed_user_is_seen_by_all_who_list_them(stack: Stack, customer: Use
             source="auth-service",
             actor_id=other.id,
         )
-        parameters = pika.URLParameters(stack.target["access"]["amqp"]["url"])
-        connection = pika.BlockingConnection(parameters)
-        channel = connection.channel()
-        channel.confirm_delivery()
-        channel.basic_publish(
-            stack.target["access"]["amqp"]["exchange"], event.routing_key, event.encode()
-        )
-        connection.close()
+        publish(stack, event)
 
     def shown() -> str:
         rows = customer.get("/payments?limit=1").json()["data"]["payments"]
@@ -225,6 +217,61 @@ def test_a_renamed_user_is_seen_by_all_who_list_them(stack: Stack, customer: Use
     tell(latest, 8)
     until(lambda: shown() == latest)
     other.close()
+
+
+def test_r3_42_an_event_of_a_payment_voids_what_its_parties_see(
+    stack: Stack, customer: User, vendor: User, admin: User
+) -> None:
+    """Also the former recipient's: the writer may have died before it could (R6.20)."""
+    sender, recipient, former = newcomer(stack), newcomer(stack), newcomer(stack)
+    payment_id = made(sender.pay(recipient))
+    bystander = newcomer(stack)
+    readers = (sender, recipient, former, admin, bystander)
+    # The events of the people themselves must have come, or they would void the lists too.
+    until(lambda: bystander.id in vendor.get("/payments/recipients").text)
+    for reader in readers:
+        reader.get("/payments")
+    until(lambda: all(seen(reader.get("/payments")) == (200, "HIT") for reader in readers))
+
+    event = new_event(
+        "payment.updated",
+        {
+            "paymentId": payment_id,
+            "senderId": sender.id,
+            "recipientId": recipient.id,
+            "previousRecipientId": former.id,
+            "amount": "100.50",
+            "currency": "USD",
+            "status": "pending",
+            "changes": ["recipientId"],
+            "updatedAt": "2026-01-17T10:00:00.000Z",
+        },
+        source="payments-service",
+        actor_id=sender.id,
+    )
+    publish(stack, event)
+
+    with psycopg.connect(stack.database("payments"), autocommit=True) as db:
+        until(
+            lambda: (
+                db.execute("SELECT count(*) FROM inbox WHERE event_id = %s", [event.id]).fetchone()
+                == (1,)
+            )
+        )
+    # Void before the acknowledgement, which follows the commit just seen.
+    stale = {sender, recipient, former, admin}
+
+    def all_have_missed() -> bool:
+        stale.difference_update(
+            [reader for reader in stale if seen(reader.get("/payments")) == (200, "MISS")]
+        )
+        return not stale
+
+    until(all_have_missed, 2)
+    assert seen(bystander.get("/payments")) == (200, "HIT")
+    for reader in readers[:3]:
+        reader.close()
+    bystander.close()
 
 
 @pytest.mark.parametrize(("down", "up"), [("pause", "resume"), ("stop", "start")])
