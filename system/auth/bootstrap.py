@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from litestar import Litestar
 
 from system.auth.adapters.exempt_addresses import ExemptAddresses
 from system.auth.adapters.mirror import RedisMirror
 from system.auth.adapters.passwords import Argon2Hasher
 from system.auth.adapters.postgres import PostgresStore
+from system.auth.adapters.postgres_keys import Vault
 from system.auth.adapters.session_check import StoreSessionCheck
 from system.auth.adapters.user_cache import RedisUserCache
-from system.auth.entrypoints import devices, events, http, internal, lockout
+from system.auth.domain.keys import KeyKind
+from system.auth.entrypoints import devices, events, http, internal, lockout, secrets
 from system.auth.entrypoints.cookies import CookieTransport
 from system.auth.service.accounts import AccountCommands
+from system.auth.service.keys import KeyKeeper
 from system.auth.service.lockouts import Lockouts
 from system.auth.service.own_sessions import OwnSessions
 from system.auth.service.passwords import PasswordChange
@@ -33,7 +38,7 @@ from system.platform.events.redis_channel import redis_channel
 from system.platform.events.topology import service_queue
 from system.platform.http.app import create_app
 from system.platform.security.principal import Authenticator
-from system.platform.security.tokens import KeyRing, lifetime_seconds
+from system.platform.security.tokens import KeyRing, environment_keys, lifetime_seconds
 
 
 def create(settings: Settings) -> Litestar:
@@ -51,10 +56,24 @@ def create(settings: Settings) -> Litestar:
     hasher = Argon2Hasher(
         settings.argon2_memory_kib, settings.argon2_time, settings.argon2_parallelism
     )
-    store = PostgresStore(database)
-    ring = KeyRing.from_settings(settings, refresh=True)
+    store = PostgresStore(database, Vault(settings.secrets_encryption_key))
+    keeper = KeyKeeper(
+        store,
+        {
+            KeyKind.JWT: environment_keys(settings.jwt_secrets, settings.jwt_secret),
+            KeyKind.REFRESH: environment_keys(
+                settings.jwt_refresh_secrets, settings.jwt_refresh_secret
+            ),
+        },
+        {
+            KeyKind.JWT: timedelta(seconds=lifetime_seconds(settings.jwt_expires_in)),
+            KeyKind.REFRESH: timedelta(seconds=lifetime_seconds(settings.jwt_refresh_expires_in)),
+        },
+        ring=KeyRing({}),
+    )
+    keys = keeper.fresh
     user_cache = RedisUserCache(cache)
-    desk = TokenDesk(ring, settings.jwt_expires_in, settings.jwt_refresh_expires_in)
+    desk = TokenDesk(keys, settings.jwt_expires_in, settings.jwt_refresh_expires_in)
     gate = LoginGate(ExemptAddresses(settings.rate_limit_exempt).covers)
     signing_in = SigningIn(
         store=store, hasher=hasher, mirror=mirror, cache=user_cache, desk=desk, gate=gate
@@ -78,12 +97,14 @@ def create(settings: Settings) -> Litestar:
             *http.ROUTES,
             *devices.ROUTES,
             *lockout.ROUTES,
+            *secrets.ROUTES,
             internal.routes(settings.internal_service_token),
             *diagnostics.routes(settings.internal_service_token, probes),
         ],
         checks={"database": database.ping, "redis": redis.ping, "rabbitmq": broker.health},
         on_startup=[
             database.start,
+            keys.start,
             mirror.start,
             cache.start,
             broker.start,
@@ -96,6 +117,7 @@ def create(settings: Settings) -> Litestar:
             broker.close,
             cache.close,
             mirror.close,
+            keys.close,
             database.close,
             close_clients,
         ],
@@ -103,7 +125,7 @@ def create(settings: Settings) -> Litestar:
             "signing_in": signing_in,
             "reads": AccountReads(store, mirror, user_cache),
             "accounts": AccountCommands(store, hasher, mirror, user_cache),
-            "authenticator": Authenticator(ring, StoreSessionCheck(store)),
+            "authenticator": Authenticator(keys, StoreSessionCheck(store)),
             "cache": cache,
             "own_sessions": OwnSessions(store, mirror),
             "passwords": PasswordChange(
@@ -113,7 +135,8 @@ def create(settings: Settings) -> Litestar:
             "cookies": CookieTransport(
                 settings.cors_origins, lifetime_seconds(settings.jwt_refresh_expires_in)
             ),
-            "ring": ring,
+            "ring": keys.ring,
+            "keeper": keeper,
         },
         public_prefixes={"/auth": "/api/auth"},
     )

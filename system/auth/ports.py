@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
 from system.auth.domain.accounts import RefreshToken, RevokeReason, Session, User
 from system.auth.domain.devices import Device, DeviceType
+from system.auth.domain.keys import KeyKind, KeyStatus, Rotation
 from system.auth.domain.throttles import Throttle
 
 
@@ -43,6 +44,33 @@ class Fact:
     event_type: str
     actor_id: str | None
     data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredKey:
+    """A signing key as it is stored; the secret is kept out of the representation."""
+
+    status: KeyStatus
+    secret: bytes = field(repr=False)
+
+
+class KeyRows(Protocol):
+    """Signing keys and their rotations (R2.9, R2.10)."""
+
+    async def hold_ring(self) -> None:
+        """Let no one else change which keys sign until the transaction ends."""
+
+    async def signing_keys(self) -> Sequence[StoredKey]:
+        """Read all keys, the active one of each kind first."""
+
+    async def add_signing_key(self, key: StoredKey) -> None:
+        """Store a key, encrypted."""
+
+    async def activate_key(self, kind: KeyKind, kid: str, retire_at: datetime) -> str | None:
+        """Let this key sign and the active one verify until `retire_at`; returns its kid."""
+
+    async def add_rotation(self, rotation: Rotation) -> None:
+        """Note a rotation."""
 
 
 class DeviceRows(Protocol):
@@ -109,7 +137,7 @@ class ThrottleRows(Protocol):
         """Note that these addresses and devices signed in to the account."""
 
 
-class Unit(DeviceRows, ThrottleRows, Protocol):
+class Unit(DeviceRows, ThrottleRows, KeyRows, Protocol):
     """One transaction on auth_db; leaving its block commits, an error rolls back.
 
     Locks are taken in one order, or two transactions would wait for each other: the counter of a
@@ -213,6 +241,12 @@ class Store(Protocol):
 
     async def users(self, *, after: str, limit: int) -> Sequence[User]:
         """Read accounts in the order of their ids, those greater than `after`."""
+
+    async def signing_keys(self) -> Sequence[StoredKey]:
+        """Read all signing keys, the active one of each kind first."""
+
+    async def rotations(self) -> Sequence[Rotation]:
+        """Read all rotations of keys, the latest first."""
 
     async def session(self, session_id: str) -> tuple[Session, User] | None:
         """Read a session and its user."""

@@ -1,4 +1,7 @@
-"""Keeps accounts, sessions and refresh tokens in auth_db (2.1), with plain SQL."""
+"""Keeps accounts, sessions and refresh tokens in auth_db (2.1), with plain SQL.
+
+Devices, counters and keys have modules of their own.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import Any
 import asyncpg
 
 from system.auth.adapters.postgres_devices import DEVICE, PostgresDevices, device_of
+from system.auth.adapters.postgres_keys import PostgresKeys, Vault, read_keys, read_rotations
 from system.auth.adapters.postgres_throttles import PostgresThrottles
 from system.auth.domain.accounts import (
     RefreshToken,
@@ -20,8 +24,9 @@ from system.auth.domain.accounts import (
     UserStatus,
 )
 from system.auth.domain.devices import Device
-from system.auth.ports import Fact, Unit
-from system.platform.database import Database
+from system.auth.domain.keys import Rotation
+from system.auth.ports import Fact, StoredKey, Unit
+from system.platform.database import Database, Transaction
 from system.platform.events import outbox
 from system.platform.events.envelope import new_event
 
@@ -38,8 +43,11 @@ _SESSION = """s.id AS session_id, s.user_id AS session_user_id, s.ip_address, s.
               (SELECT d.device_name FROM devices d WHERE d.id = s.device_ref) AS device_name"""
 
 
-class PostgresUnit(PostgresDevices, PostgresThrottles):
+class PostgresUnit(PostgresDevices, PostgresThrottles, PostgresKeys):
     """`ports.Unit` on one database transaction."""
+
+    def __init__(self, transaction: Transaction, vault: Vault) -> None:
+        PostgresKeys.__init__(self, transaction, vault)
 
     async def add_user(self, user: User, password_hash: str) -> bool:
         inserted = await self._tx.fetchval(
@@ -319,8 +327,9 @@ class PostgresUnit(PostgresDevices, PostgresThrottles):
 class PostgresStore:
     """`ports.Store` on auth_db."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, vault: Vault) -> None:
         self._database = database
+        self._vault = vault
 
     def transaction(self) -> AbstractAsyncContextManager[Unit]:
         return self._transaction()
@@ -328,7 +337,7 @@ class PostgresStore:
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[Unit]:
         async with self._database.transaction() as transaction:
-            yield PostgresUnit(transaction)
+            yield PostgresUnit(transaction, self._vault)
 
     async def user(self, user_id: str) -> User | None:
         row = await self._database.fetchrow(
@@ -379,6 +388,12 @@ class PostgresStore:
             table="users",
         )
         return [user for row in rows if (user := _user(row)) is not None]
+
+    async def signing_keys(self) -> Sequence[StoredKey]:
+        return await read_keys(self._database, self._vault)
+
+    async def rotations(self) -> Sequence[Rotation]:
+        return await read_rotations(self._database)
 
     async def session(self, session_id: str) -> tuple[Session, User] | None:
         row = await self._database.fetchrow(

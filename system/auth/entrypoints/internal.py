@@ -73,8 +73,11 @@ async def session(request: AnyRequest) -> Reply:
 @get("/keys")
 async def verification_keys(request: AnyRequest) -> Reply:
     """The keys that verify access tokens; refresh keys never leave auth-service (R1.30)."""
-    ring = cast("KeyRing", request.app.state.ring)
-    return success({"access": _keys(ring.keys(TokenType.ACCESS))})
+    keys = cast("KeyRing", request.app.state.ring).keys(TokenType.ACCESS)
+    if not keys:
+        # The stored ring was not read yet: to name none would empty the rings of all others.
+        raise errors.service_unavailable()
+    return success({"access": _keys(keys)})
 
 
 def routes(internal_token: str) -> Router:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from system.auth.domain.accounts import RevokeReason, Session, User, UserRole
+from system.auth.domain.keys import Rotation
 from system.auth.domain.throttles import Scope
 from system.auth.ports import Caller, Fact
 from system.platform.moments import timestamp
@@ -159,3 +160,15 @@ def _signed(
     if session.device_id is not None:
         data["deviceId"] = session.device_id
     return Fact(event, "user_activity", user.id, data)
+
+
+def secrets_rotated(rotation: Rotation) -> Fact:
+    """R3.33."""
+    data = {
+        "kind": str(rotation.kind),
+        "oldKid": rotation.old_kid,
+        "newKid": rotation.new_kid,
+        "reason": rotation.reason,
+        "rotatedAt": timestamp(rotation.rotated_at),
+    }
+    return Fact("secrets.rotated", "system", rotation.triggered_by, data)

@@ -31,7 +31,7 @@ from system.auth.service.moments import utc_now
 from system.auth.service.throttling import LoginGate
 from system.auth.service.tokens import TokenDesk, TokenPair
 from system.platform.http import errors
-from system.platform.security.tokens import Claims, TokenType, verify
+from system.platform.security.tokens import Claims, TokenType
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,7 @@ class SigningIn:
         Raises:
             ApiError: 409 EMAIL_EXISTS.
         """
+        await self._desk.ready()
         # Asked first only to save a hash; the insert below decides.
         if await self._store.user_by_email(email) is not None:
             raise email_exists()
@@ -124,6 +125,7 @@ class SigningIn:
         """
         epoch = self._mirror.epoch
         answer: SignedIn | None = None
+        await self._desk.ready()
         async with (
             self._gate.turn(email, caller) as subject,
             self._store.transaction() as unit,
@@ -166,7 +168,7 @@ class SigningIn:
             ApiError: 401 TOKEN_INVALID, TOKEN_EXPIRED, TOKEN_REVOKED or TOKEN_REUSE_DETECTED.
         """
         presented_at = self._now()
-        claims = verify(token, self._desk.ring, TokenType.REFRESH)
+        claims = await self._desk.keys.verify(token, TokenType.REFRESH)
         digest = token_hash(token)
         epoch = self._mirror.epoch
         tokens: TokenPair | None = None

@@ -8,8 +8,10 @@ from datetime import datetime, timedelta
 
 from system.auth.domain.accounts import RefreshToken, Session, User, token_hash
 from system.auth.ports import Caller, Unit
+from system.platform.http import errors
+from system.platform.security.keys import FreshKeys, KeysUnavailable
 from system.platform.security.tokens import (
-    KeyRing,
+    TokenType,
     issue_access,
     issue_refresh,
     lifetime_seconds,
@@ -35,13 +37,13 @@ class TokenDesk:
     """Issues the tokens of sessions.
 
     Args:
-        ring: keys of both types of token.
+        keys: of both types of token, kept up to date.
         access_lifetime: such as `15m`.
         refresh_lifetime: such as `7d`; a session lives as long as its newest refresh token.
     """
 
-    def __init__(self, ring: KeyRing, access_lifetime: str, refresh_lifetime: str) -> None:
-        self.ring = ring
+    def __init__(self, keys: FreshKeys, access_lifetime: str, refresh_lifetime: str) -> None:
+        self.keys = keys
         self._expires_in = access_lifetime
         self._access_seconds = lifetime_seconds(access_lifetime)
         self._refresh_seconds = lifetime_seconds(refresh_lifetime)
@@ -81,8 +83,8 @@ class TokenDesk:
             "role": str(user.role),
             "session_id": session_id,
         }
-        access = issue_access(self.ring, lifetime=self._access_seconds, **about)
-        refresh = issue_refresh(self.ring, lifetime=self._refresh_seconds, **about)
+        access = issue_access(self.keys.ring, lifetime=self._access_seconds, **about)
+        refresh = issue_refresh(self.keys.ring, lifetime=self._refresh_seconds, **about)
         await unit.add_refresh_token(
             RefreshToken(
                 token_hash=token_hash(refresh),
@@ -93,6 +95,20 @@ class TokenDesk:
             now,
         )
         return TokenPair(access, refresh, self._expires_in)
+
+    async def ready(self) -> None:
+        """See to it that there are keys to sign with; just after the start they may be missing.
+
+        To be called before a transaction begins.
+
+        Raises:
+            ApiError: 503 SERVICE_UNAVAILABLE, they cannot be read.
+        """
+        if not all(self.keys.ring.keys(kind) for kind in TokenType):
+            try:
+                await self.keys.look()
+            except KeysUnavailable as error:
+                raise errors.service_unavailable() from error
 
     def end(self, now: datetime) -> datetime:
         """When a session ends that is used at this moment."""

@@ -19,8 +19,9 @@ from system.auth.domain.accounts import (
     UserStatus,
 )
 from system.auth.domain.devices import Device, DeviceType
+from system.auth.domain.keys import KeyKind, Rotation
 from system.auth.domain.throttles import Throttle
-from system.auth.ports import Fact, Store, Unit
+from system.auth.ports import Fact, Store, StoredKey, Unit
 from system.platform.events import catalogue
 
 
@@ -36,6 +37,8 @@ class Tables:
     throttles: dict[str, Throttle] = field(default_factory=dict)
     pairs: dict[str, str] = field(default_factory=dict)
     clients: dict[tuple[str, str], datetime] = field(default_factory=dict)
+    keys: dict[tuple[KeyKind, str], StoredKey] = field(default_factory=dict)
+    rotations: list[Rotation] = field(default_factory=list)
     facts: list[Fact] = field(default_factory=list)
 
 
@@ -76,7 +79,40 @@ class FakeThrottles:
         self.tables.clients.update({(user_id, client): now for client in clients})
 
 
-class FakeUnit(FakeThrottles):
+class FakeKeys:
+    """`ports.KeyRows` on a copy of the tables."""
+
+    def __init__(self, tables: Tables) -> None:
+        self.tables = tables
+
+    async def hold_ring(self) -> None:
+        pass  # transactions come one after another here
+
+    async def signing_keys(self) -> Sequence[StoredKey]:
+        return sorted(self.tables.keys.values(), key=lambda key: not key.status.is_active)
+
+    async def add_signing_key(self, key: StoredKey) -> None:
+        place = (key.status.kind, key.status.kid)
+        assert place not in self.tables.keys
+        self.tables.keys[place] = key
+
+    async def activate_key(self, kind: KeyKind, kid: str, retire_at: datetime) -> str | None:
+        old_kid = None
+        for place, key in list(self.tables.keys.items()):
+            status = key.status
+            if status.kind is kind and status.is_active:
+                old_kid = status.kid
+                retired = replace(status, is_active=False, expires_at=retire_at)
+                self.tables.keys[place] = replace(key, status=retired)
+        key = self.tables.keys[kind, kid]
+        self.tables.keys[kind, kid] = replace(key, status=replace(key.status, is_active=True))
+        return old_kid
+
+    async def add_rotation(self, rotation: Rotation) -> None:
+        self.tables.rotations.insert(0, rotation)
+
+
+class FakeUnit(FakeThrottles, FakeKeys):
     """`ports.Unit` on a copy of the tables."""
 
     async def add_user(self, user: User, password_hash: str) -> bool:
@@ -302,6 +338,12 @@ class FakeStore:
     async def users(self, *, after: str, limit: int) -> Sequence[User]:
         ids = sorted(user_id for user_id in self.tables.users if user_id > after)[:limit]
         return [self.tables.users[user_id] for user_id in ids]
+
+    async def signing_keys(self) -> Sequence[StoredKey]:
+        return await FakeKeys(self.tables).signing_keys()
+
+    async def rotations(self) -> Sequence[Rotation]:
+        return self.tables.rotations
 
     async def session(self, session_id: str) -> tuple[Session, User] | None:
         session = self.tables.sessions.get(session_id)

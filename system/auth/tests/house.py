@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import timedelta
 
 from system.auth.adapters.session_check import StoreSessionCheck
+from system.auth.domain.keys import KeyKind
 from system.auth.ports import Caller
 from system.auth.service.accounts import AccountCommands
+from system.auth.service.keys import KeyKeeper
 from system.auth.service.lockouts import Lockouts
 from system.auth.service.own_sessions import OwnSessions
 from system.auth.service.passwords import PasswordChange
@@ -20,7 +23,6 @@ from system.platform.security.tokens import (
     Claims,
     KeyRing,
     SigningKey,
-    TokenType,
     verify,
 )
 
@@ -38,14 +40,10 @@ class House:
         self.hasher = FakeHasher()
         self.mirror = FakeMirror()
         self.emails = FakeEmails()
-        self.ring = KeyRing(
-            {
-                TokenType.ACCESS: [SigningKey("a", b"a" * 40, is_active=True)],
-                TokenType.REFRESH: [SigningKey("r", b"r" * 40, is_active=True)],
-            },
-            clock=lambda: self.clock().timestamp(),
-        )
-        self.desk = TokenDesk(self.ring, "15m", "7d")
+        self.ring = KeyRing({}, clock=lambda: self.clock().timestamp())
+        self.spreads = 0
+        self.keeper = self.new_keeper(self.ring)
+        self.desk = TokenDesk(self.keeper.fresh, "15m", "7d")
         self.gate = LoginGate(lambda address: address == EXEMPT.address, self.clock)
         self.service = SigningIn(
             store=self.store,
@@ -69,6 +67,24 @@ class House:
         self.reads = AccountReads(self.store, self.mirror, self.emails, self.clock)
         self.accounts = AccountCommands(
             self.store, self.hasher, self.mirror, self.emails, self.clock
+        )
+
+    def new_keeper(self, ring: KeyRing, secret: bytes = b"a") -> KeyKeeper:
+        """The keeper of a process on this store, with keys of the environment made of `secret`."""
+
+        async def spread() -> None:
+            self.spreads += 1
+
+        return KeyKeeper(
+            self.store,
+            {
+                KeyKind.JWT: [SigningKey("a", secret * 40, is_active=True)],
+                KeyKind.REFRESH: [SigningKey("r", secret * 41, is_active=True)],
+            },
+            {KeyKind.JWT: timedelta(minutes=15), KeyKind.REFRESH: timedelta(days=7)},
+            ring=ring,
+            spread=spread,
+            now=self.clock,
         )
 
     async def register(self, email: str = "c@x.test") -> SignedIn:

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from system.auth.adapters.session_check import StoreSessionCheck
-from system.auth.entrypoints import devices, events, http, internal, lockout
+from system.auth.entrypoints import devices, events, http, internal, lockout, secrets
 from system.auth.entrypoints.cookies import CookieTransport
 from system.auth.tests.fakes import FakeMirror
 from system.auth.tests.house import PASSWORD, House
@@ -49,6 +49,7 @@ class Front:
                 *http.ROUTES,
                 *devices.ROUTES,
                 *lockout.ROUTES,
+                *secrets.ROUTES,
                 internal.routes(INTERNAL["X-Internal-Token"]),
             ],
             checks={"database": up},
@@ -61,10 +62,11 @@ class Front:
                 "lockouts": house.lockouts,
                 "cookies": CookieTransport(["https://localhost"], 604800),
                 "authenticator": Authenticator(
-                    house.ring, StoreSessionCheck(house.store, house.clock)
+                    house.keeper.fresh, StoreSessionCheck(house.store, house.clock)
                 ),
                 "cache": NullCache(),
                 "ring": house.ring,
+                "keeper": house.keeper,
             },
         )
         transport = httpx.ASGITransport(app=app, client=("203.0.113.7", 1))  # type: ignore[arg-type]  # Litestar's narrower ASGI types
@@ -250,6 +252,9 @@ async def test_internal_session_state(front: Front) -> None:
 
 async def test_internal_keys_are_those_of_access_tokens(front: Front) -> None:
     """Verifiers get the access keys and never the refresh keys (R1.30)."""
+    unread = await front.get("/internal/keys", **INTERNAL)
+    assert code(unread) == (503, "SERVICE_UNAVAILABLE")
+    await front.house.keeper.fresh.look()
     data = (await front.get("/internal/keys", **INTERNAL)).json()["data"]
 
     assert [key["kid"] for key in data["access"]] == ["a"]
