@@ -35,7 +35,7 @@ CRITERION = Criterion(
     time_limit=120,
 )
 
-MIGRATE = "migrate"
+MIGRATE = "schema"  # the target's command that brings all schemas up to date
 SECOND_RUN = "second migration run"
 AUDIT = "audit log"
 NOT_NULL, UNIQUE, FOREIGN, CHECK, ENUM = "23502", "23505", "23503", "23514", "22P02"
