@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -122,17 +123,21 @@ def _charts(entries: Iterable[VerdictEntry], run_folder: Path) -> Iterable[Chart
             (f.limit for f in entry.figures if f.unit == "ms" and f.limit is not None), None
         )
         for relative in entry.evidence:
-            if not relative.endswith(".npz") or "calibration" in relative:
+            name = Path(relative).stem
+            # Calibration is the generator's; numbered segments are joined in the whole.
+            if not relative.endswith(".npz") or re.fullmatch(r"calibration|.*-\d+", name):
                 continue
             try:
                 samples = charts.load(run_folder / relative)
             except (OSError, KeyError, ValueError):
                 continue  # other arrays than request samples have no such picture
+            # The gate is on the samples; what is measured apart (log-ins) is only shown.
+            bound = limit if name == "samples" else None
             yield Chart(
                 entry.criterion,
-                Path(relative).stem,
-                charts.distribution(samples, limit),
-                charts.time_line(samples, limit),
+                name,
+                charts.distribution(samples, bound),
+                charts.time_line(samples, bound),
             )
 
 
