@@ -62,7 +62,7 @@ _CORE: Final = SCHEMA._schema  # strawberry has no public name for it
 Handler = Callable[[Call], Awaitable[answers.Sent]]
 
 
-class _Refused(Exception):
+class Refused(Exception):
     """The request is refused before anything runs.
 
     Attributes:
@@ -119,8 +119,8 @@ class GraphQLEntry:
         body = await _body(call)
         try:
             query, variables, name = _read(call, body)
-            document, operation = self._judge(query, variables, name)
-        except _Refused as refused:
+            document, operation = self.judge(query, variables, name)
+        except Refused as refused:
             return await _send(call, 400, {"errors": refused.errors})
         gauge = Gauge(_CORE, document, variables)
         if CREDENTIAL_FIELDS & gauge.roots(operation).keys():
@@ -156,13 +156,13 @@ class GraphQLEntry:
         answer["data"] = result.data
         return await _send(call, 200, answer)
 
-    def _judge(
+    def judge(
         self, query: str, variables: Mapping[str, Any], name: str | None
     ) -> tuple[DocumentNode, OperationDefinitionNode]:
         """Parse, measure and validate; nothing has run yet.
 
         Raises:
-            _Refused: with the codes of R10.5.
+            Refused: with the codes of R10.5.
         """
         if len(query.encode("utf-8", "surrogatepass")) > DOCUMENT_LIMIT:
             raise _refused("QUERY_TOO_LARGE", f"The document is above {DOCUMENT_LIMIT} bytes")
@@ -170,7 +170,7 @@ class GraphQLEntry:
             document = parse(query)
             Gauge(_CORE, document, variables).check()
         except GraphQLSyntaxError as error:
-            raise _Refused(self._faulty(error, "GRAPHQL_PARSE_FAILED")) from error
+            raise Refused(self._faulty(error, "GRAPHQL_PARSE_FAILED")) from error
         except TooMuch as error:
             raise _refused(error.code, error.message) from error
         except RecursionError as error:
@@ -196,7 +196,7 @@ class GraphQLEntry:
     def _refuse_faults(self, faults: Iterable[GraphQLError]) -> None:
         shown = [self._faulty(fault, "GRAPHQL_VALIDATION_FAILED") for fault in faults]
         if shown:
-            raise _Refused(*shown)
+            raise Refused(*shown)
 
     def _faulty(self, fault: GraphQLError, code: str) -> dict[str, Any]:
         message = fault.message
@@ -228,8 +228,8 @@ class GraphQLEntry:
         return {"message": cause.message, "path": error.path, "extensions": extensions}
 
 
-def _refused(code: str, message: str) -> _Refused:
-    return _Refused({"message": message, "extensions": {"code": code, "status": 400}})
+def _refused(code: str, message: str) -> Refused:
+    return Refused({"message": message, "extensions": {"code": code, "status": 400}})
 
 
 async def _send(call: Call, status: int, value: Any) -> answers.Sent:
@@ -264,7 +264,7 @@ def _read(call: Call, body: bytes) -> tuple[str, Mapping[str, Any], str | None]:
     """Document, variables and operation of a request.
 
     Raises:
-        _Refused: there are none.
+        Refused: there are none.
     """
     media_type = call.request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
@@ -277,7 +277,7 @@ def _read(call: Call, body: bytes) -> tuple[str, Mapping[str, Any], str | None]:
         shown = {"code": error.code, "status": error.status}
         if error.details is not None:
             shown["details"] = error.details
-        raise _Refused({"message": error.message, "extensions": shown}) from error
+        raise Refused({"message": error.message, "extensions": shown}) from error
     return given["query"], given.get("variables") or {}, given.get("operationName") or None
 
 
