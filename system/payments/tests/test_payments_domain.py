@@ -14,13 +14,16 @@ from system.payments.domain import (
     Actor,
     ActorRole,
     ChangeVerdict,
+    EditVerdict,
     Payment,
     PaymentStatus,
     PaymentType,
     amount_text,
     is_payable,
     judge_change,
+    judge_edit,
     may_see,
+    way_to,
 )
 
 SENDER, RECIPIENT, STRANGER = "sender", "recipient", "stranger"
@@ -145,3 +148,27 @@ def test_visibility(who: str, sees: bool) -> None:
 def test_nobody_is_a_party_of_an_empty_place() -> None:
     """A payment without recipient is not visible to an actor without id."""
     assert not may_see(Actor("x", ActorRole.CUSTOMER), SENDER, None)
+
+
+@pytest.mark.parametrize(("before", "to"), [*product(PaymentStatus, PaymentStatus)])
+def test_the_way_of_a_notice(before: PaymentStatus, to: PaymentStatus) -> None:
+    """Only an end said of a pending payment passes through processing (R1.122)."""
+    way = [status.value for status in way_to(payment(before.value), to)]
+
+    if (before.value, to.value) in {("pending", "completed"), ("pending", "failed")}:
+        assert way == ["processing", to.value]
+    else:
+        assert way == [to.value]
+
+
+@pytest.mark.parametrize(("before", "who"), [*product(PaymentStatus, ACTORS)])
+def test_who_may_edit_and_when(before: PaymentStatus, who: str) -> None:
+    """Sender and ADMIN, while it is pending; the actor is judged before the state (R1.116)."""
+    verdict = judge_edit(payment(before.value), ACTORS[who])
+
+    if who not in {"admin", "sender"}:
+        assert verdict is EditVerdict.FORBIDDEN
+    elif before is PaymentStatus.PENDING:
+        assert verdict is EditVerdict.ALLOWED
+    else:
+        assert verdict is EditVerdict.TOO_LATE
