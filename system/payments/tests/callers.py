@@ -43,7 +43,8 @@ class User:
         data = answer.json()["data"]
         self.id: str = data["user"]["id"]
         self.email: str = data["user"]["email"]
-        self._http.headers["Authorization"] = f"Bearer {data['accessToken']}"
+        self.authorization = f"Bearer {data['accessToken']}"
+        self._http.headers["Authorization"] = self.authorization
 
     def get(self, path: str, **headers: str) -> httpx.Response:
         return self._http.get(path, headers=headers)

@@ -357,3 +357,33 @@ def test_r1_124_there_is_no_delete(customer: User, vendor: User) -> None:
 
     assert outcome(customer.send("DELETE", f"/payments/{payment_id}")) == (404, "NOT_FOUND")
     assert outcome(customer.get("/payments/reports/x")) == (404, "NOT_FOUND")
+
+
+def test_r1_49_every_route_through_the_edge(stack: Stack, vendor: User, customer: User) -> None:
+    """Methods, bodies and the headers of R1.47 pass; the checks are the service's own."""
+    transport = httpx.HTTPTransport(verify=stack.trust, local_address=stack.exempt)
+    headers = {"Authorization": vendor.authorization, "Idempotency-Key": str(uuid.uuid4())}
+    body = {"type": "instant", "amount": "1", "description": "x", "recipientId": customer.id}
+    with httpx.Client(
+        base_url=f"{stack.origin}/api", transport=transport, headers=headers, timeout=10
+    ) as edge:
+        first, again = (edge.post("/payments", json=body) for _ in range(2))
+        path = f"/payments/{made(first)}"
+        answers = [
+            edge.put(path, json={"amount": "2"}),
+            edge.get(path),
+            edge.get("/payments?limit=1"),
+            edge.get("/payments/recipients"),
+            edge.get("/payments/reports"),
+            edge.patch(f"{path}/status", json={"status": "cancelled"}),
+        ]
+        late = edge.put(path, json={"amount": "3"})
+        gone = edge.delete(path)
+
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert [answer.status_code for answer in answers] == [200] * 6
+    assert all(answer.headers["X-Cache"] in {"HIT", "MISS"} for answer in answers[1:5])
+    assert answers[1].json()["data"]["amount"] == "2.00"
+    assert outcome(late) == (400, "INVALID_STATUS")
+    assert outcome(gone) == (404, "NOT_FOUND")
+    assert gone.json()["error"]["message"] == f"Route DELETE /api{path} not found"
