@@ -10,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import argon2
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from system.auth.adapters import legacy_hashes
+
 # The least the contract allows (R0.13).
 MINIMUM_MEMORY_KIB = 19456
 MINIMUM_TIME = 2
@@ -48,18 +50,23 @@ class Argon2Hasher:
         return await loop.run_in_executor(self._threads, self._matches, password, stored)
 
     def outdated(self, stored: str) -> bool:
-        return self._argon2.check_needs_rehash(stored)
+        try:
+            return self._argon2.check_needs_rehash(stored)
+        except InvalidHashError:
+            return True  # of another kind
 
     def close(self) -> None:
         """End the threads."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _matches(self, password: str, stored: str | None) -> bool:
+        if stored is not None and legacy_hashes.is_legacy(stored):
+            return legacy_hashes.matches(password, stored)
         try:
             return self._argon2.verify(stored or self._nobody, password) and stored is not None
         except VerificationError:
             return False
         except InvalidHashError:
-            # A hash of another kind: nothing matches it, in the time that a check takes.
+            # A hash of an unknown kind: nothing matches it, in the time that a check takes.
             self._matches(password, None)
             return False

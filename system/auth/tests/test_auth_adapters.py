@@ -240,3 +240,28 @@ async def test_every_check_computes_one_hash(
         threads.clear()
         await hasher.matches("wrong", known)
         assert threads == [False]
+
+
+# Made by another implementation: the published test vectors of crypt_blowfish.
+BCRYPT_VECTORS = [
+    ("U*U", "$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW"),
+    ("U*U*", "$2a$05$CCCCCCCCCCCCCCCCCCCCC.VGOzA784oUp/Z0DY336zx7pLYAy0lwK"),
+    ("", "$2a$05$CCCCCCCCCCCCCCCCCCCCC.7uG0VCzI2bS7j6ymqJi9CdcdxiRTWNy"),
+]
+
+
+@pytest.mark.parametrize(("password", "stored"), BCRYPT_VECTORS)
+async def test_migrated_hash_is_verified_and_due_for_replacement(
+    password: str, stored: str
+) -> None:
+    """bcrypt hashes of the legacy database let their owners in, once (R1.66)."""
+    hasher = Argon2Hasher(0, 0, 0)
+    try:
+        assert await hasher.matches(password, stored)
+        assert not await hasher.matches(password + "x", stored)
+        assert not await hasher.matches(password + "\0x", stored)
+        assert not await hasher.matches(password, stored[:-1] + "/")
+        assert hasher.outdated(stored)
+        assert not hasher.outdated(await hasher.hash(password))
+    finally:
+        hasher.close()
