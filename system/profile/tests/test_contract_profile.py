@@ -131,6 +131,30 @@ def test_r1_147_r1_148_r1_151_preferences_are_merged(person: Person) -> None:
     assert person.get().json()["data"]["preferences"] == wanted
 
 
+def test_r1_151_changes_at_once_are_all_kept(person: Person) -> None:
+    """Each names something else, and none overwrites another; one event for each (R1.152)."""
+    changes: list[dict[str, Any]] = [
+        {"theme": "light"},
+        {"language": "de"},
+        {"currency": "CHF"},
+        {"timezone": "Europe/Zurich"},
+        *({"notifications": {channel: True}} for channel in ("email", "push", "sms")),
+    ]
+    with ThreadPoolExecutor(len(changes)) as pool:
+        answers = list(pool.map(lambda change: person.put(change, PREFERENCES), changes))
+
+    assert [answer.status_code for answer in answers] == [200] * len(changes)
+    assert person.get(PREFERENCES).json()["data"] == {
+        "theme": "light",
+        "language": "de",
+        "currency": "CHF",
+        "timezone": "Europe/Zurich",
+        "notifications": {"email": True, "push": True, "sms": True},
+    }
+    told = "SELECT count(*) FROM outbox WHERE envelope->'data'->>'userId' = %(id)s"
+    assert person.rows("profile", told) == [(len(changes),)]
+
+
 def test_r1_8_r1_16_bad_input_names_every_issue(person: Person) -> None:
     """400, all issues at once, nothing changed."""
     answer = person.put({"phone": "x", "avatarUrl": "javascript:alert(1)", "bio": "y" * 1001})
