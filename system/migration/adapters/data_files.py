@@ -220,9 +220,9 @@ def _judged(
 ) -> Metadata:
     told = _told(path, service, metadata)
     for entity in FILES[service]:
-        differences = list(_first(ledger.differences(entity.name, surplus=True)))
-        if differences:
-            listed = ", ".join(f"{one.row_id} ({one.problem})" for one in differences)
+        judged = ledger.judge(entity.name, surplus=True, most=_LISTED)
+        if judged.differing:
+            listed = ", ".join(f"{one.row_id} ({one.problem})" for one in judged.differences)
             raise _refused(
                 path, service, f"{entity.name} do not agree with their checksums: {listed}"
             )
@@ -234,11 +234,6 @@ def _judged(
                 f"{told.counts[entity.count]} of {entity.count}",
             )
     return told
-
-
-def _first(differences: Iterator[Any]) -> Iterator[Any]:
-    for _, one in zip(range(_LISTED), differences, strict=False):
-        yield one
 
 
 def _told(path: Path, service: str, metadata: dict[str, Any]) -> Metadata:

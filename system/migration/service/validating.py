@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Final
 
 from system.migration.adapters import data_files, target_database
-from system.migration.adapters.connections import Address, Connection, connected, rows
+from system.migration.adapters.connections import Address, Connection, connected, count, rows
 from system.migration.adapters.ledger import Difference, Ledger
 from system.migration.domain.canonical import canonical, checksum
 from system.migration.domain.entities import (
@@ -104,20 +103,19 @@ def _compare(
 ) -> Compared:
     word, source = _word(one), one.rows.source
     key = source.column(source.key).key
-    expected = ledger.expected(word)
-    with progress.task(f"compare {one.rows.title}", expected) as task:
+    with progress.task(f"compare {one.rows.title}", count(connection, one.rows.table)) as task:
         for row in rows(connection, one.rows.table, one.columns, (), legacy=False):
             ledger.find(word, row[key], checksum(canonical(row)))
             task.advance(1)
     # Rows that came later are nobody's loss.
-    differing = sum(1 for _ in ledger.differences(word, surplus=False))
+    judged = ledger.judge(word, surplus=False, most=_SHOWN)
     return Compared(
         service=one.rows.service,
         title=one.rows.title,
-        expected=expected,
-        found=ledger.found(word),
-        differences=tuple(islice(ledger.differences(word, surplus=False), _SHOWN)),
-        differing=differing,
+        expected=judged.expected,
+        found=judged.found,
+        differences=tuple(judged.differences),
+        differing=judged.differing,
     )
 
 

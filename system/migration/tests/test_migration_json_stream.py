@@ -87,11 +87,14 @@ def test_the_ledger_finds_what_differs() -> None:
                               ("doubled", "1"), ("surplus", "1")):  # fmt: skip
             ledger.find("users", row_id, found)
 
-        assert [(one.row_id, one.problem) for one in ledger.differences("users", surplus=True)] == [
+        every = ledger.judge("users", surplus=True, most=10)
+        assert [(one.row_id, one.problem) for one in every.differences] == [
             ("different", "differs"),
             ("doubled", "there 2 times"),
             ("missing", "missing"),
             ("surplus", "not expected"),
         ]
-        assert "surplus" not in {one.row_id for one in ledger.differences("users", surplus=False)}
-        assert (ledger.expected("users"), ledger.found("users")) == (4, 3)
+        some = ledger.judge("users", surplus=False, most=2)
+        assert [one.row_id for one in some.differences] == ["different", "doubled"]
+        assert (some.expected, some.found, some.differing) == (4, 3, 3)
+        assert ledger.judge("nobody", surplus=True, most=1).differing == 0

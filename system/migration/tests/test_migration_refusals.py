@@ -24,6 +24,7 @@ from system.stack.state import PROJECT
 pytestmark = pytest.mark.platform
 
 DATA = "migration-data"
+_NEW = "00000000-0000-4000-8000-000000000001"
 
 
 def pictures(place: Place) -> dict[str, Any]:
@@ -250,13 +251,7 @@ def test_r9_9_killed_in_the_middle_nothing_is_left(place: Place) -> None:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        waiting = """SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
-                     WHERE NOT granted AND a.application_name = 'migrate'"""
-        deadline = time.monotonic() + 120
-        while place.fetch("profile_db", waiting) == [(0,)]:
-            assert command.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        until_blocked(place, "profile_db", command)
         inserted = place.fetch(
             "payments_db",
             "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'migrate'"
@@ -269,6 +264,44 @@ def test_r9_9_killed_in_the_middle_nothing_is_left(place: Place) -> None:
 
     assert place.migrate("import", "--no-backup").returncode == 0
     assert place.migrate("validate").returncode == 0
+
+
+def until_blocked(place: Place, database: str, command: subprocess.Popen[bytes]) -> None:
+    """Wait until the command waits for a lock in this database."""
+    waiting = """SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+                 WHERE NOT granted AND a.application_name = 'migrate'"""
+    deadline = time.monotonic() + 120
+    while place.fetch(database, waiting) == [(0,)]:
+        assert command.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_r9_6_export_reads_one_snapshot(place: Place) -> None:
+    """A row that is committed while the export is under way is in none of the files."""
+    [(total,)] = place.fetch("mfe_poc2", "SELECT count(*) FROM user_profiles")
+    [(user,)] = place.fetch(
+        "mfe_poc2",
+        "SELECT max(id) FROM users u WHERE NOT EXISTS"
+        " (SELECT FROM user_profiles p WHERE p.user_id = u.id)",
+    )
+    with psycopg.connect(place.cluster.url("mfe_poc2")) as holder:
+        # The export's last table; it has read all others when it waits for this one.
+        holder.execute("LOCK TABLE user_profiles IN ACCESS EXCLUSIVE MODE")
+        command = subprocess.Popen(
+            [str(PROJECT / "bin" / "migrate"), "export"],
+            cwd=place.folder,
+            env=place.environ,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        until_blocked(place, "mfe_poc2", command)
+        holder.execute("INSERT INTO user_profiles (id, user_id) VALUES (%s, %s)", (_NEW, user))
+        holder.commit()
+    assert command.wait(60) == 0
+
+    path = place.folder / DATA / "profile-data.json"
+    assert len(json.loads(path.read_text(encoding="utf-8"))["userProfiles"]) == total > 0
 
 
 def test_two_imports_do_not_meet(exported: Place) -> None:
@@ -296,9 +329,6 @@ def test_r9_11_yes_in_any_case_removes(imported: Place, answer: str) -> None:
     finished = imported.migrate("rollback", "profile", "--yes")
     assert finished.returncode == 0
     assert "nothing to remove" in finished.stdout
-
-
-_NEW = "00000000-0000-4000-8000-000000000001"
 
 
 def test_r9_11_what_was_created_afterwards_stays(imported: Place) -> None:
