@@ -9,11 +9,12 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from system.gateway.domain.forwarding import trace_context
 from system.gateway.domain.limits import Quota
 from system.gateway.entrypoints import answers
 from system.platform.http.client_address import client_address
 from system.platform.http.errors import ApiError
-from system.platform.observability import correlation, error_reports, metrics, tracing
+from system.platform.observability import correlation, error_reports, logs, metrics, tracing
 from system.platform.observability.correlation import RequestContext
 
 ALLOWED_METHODS: Final = b"GET,POST,PUT,PATCH,DELETE,OPTIONS"
@@ -48,6 +49,7 @@ class Call:
 
     __slots__ = (
         "_quota",
+        "_traceparent",
         "address",
         "correlation_id",
         "foreign_origin",
@@ -95,6 +97,7 @@ class Call:
         self.origin = origin if origin in origins else None
         self.foreign_origin = origin is not None and self.origin is None
         self._quota: Quota | None = None
+        self._traceparent: str | None = None
 
     def context(self) -> RequestContext:
         """What log lines and everything caused by this request carry (R7.17)."""
@@ -104,14 +107,22 @@ class Call:
             self.address,
             None,
             self.traceparent(),
-            headers.get("tracestate"),
+            correlation.tracestate(headers.get("tracestate")),
         )
 
-    def traceparent(self) -> str | None:
-        """The trace context of what this request causes: its span's, else the client's."""
+    def traceparent(self) -> str:
+        """The trace context of what this request causes.
+
+        Its span's; while tracing is off the client's, or a new one if that is none.
+        """
         if self.span is not None:
             return self.span.traceparent
-        return self.request.headers.get("traceparent")
+        if self._traceparent is None:
+            given = self.request.headers.get("traceparent")
+            self._traceparent = trace_context(
+                given.encode("utf-8", "surrogateescape") if given else None
+            ).decode()
+        return self._traceparent
 
     def counted(self, quota: Quota) -> None:
         """Show the client's quota on the answer (R1.42)."""
@@ -178,13 +189,17 @@ class Call:
 
     def observe(self) -> None:
         """Count the answered request and end its span (R7.2, R7.3, R7.18)."""
+        seconds = time.perf_counter() - self.started
+        method = self.request.method
         if self.status:
-            metrics.observe_request(
-                self.request.method,
-                self.template,
-                self.status,
-                time.perf_counter() - self.started,
-            )
+            metrics.observe_request(method, self.template, self.status, seconds)
+            if self.template not in QUIET:
+                logs.request(
+                    method if method in metrics.METHODS else metrics.OTHER,
+                    self.template,
+                    self.status,
+                    seconds,
+                )
         if self.span is not None:
             # What a WebSocket does later belongs to no request.
             tracing.make_current(None)

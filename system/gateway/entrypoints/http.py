@@ -20,7 +20,7 @@ from system.gateway.service.admission import AdmissionService
 from system.platform.http import errors
 from system.platform.http.errors import ApiError
 from system.platform.http.health import Health
-from system.platform.observability import correlation, metrics, tracing
+from system.platform.observability import correlation, error_reports, metrics, tracing
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,14 @@ class HttpEntry:
         self._in_flight += 1
         self._idle.clear()
         try:
-            return await self._guarded(call)
+            # A WebSocket lasts; it is no request to be measured.
+            performance = None if is_upgrade(request) else error_reports.performance(request.method)
+            if performance is None:
+                return await self._guarded(call)
+            with performance:
+                answer = await self._guarded(call)
+                performance.answered(f"{request.method} {call.template}", call.status)
+                return answer
         finally:
             self._in_flight -= 1
             if not self._in_flight:

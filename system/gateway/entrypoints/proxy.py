@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from system.gateway.adapters.upstream import Exchange, Silent, Upstream, UpstreamTrouble
-from system.gateway.domain.forwarding import request_headers, response_headers, trace_context
+from system.gateway.domain.forwarding import request_headers, response_headers
 from system.gateway.entrypoints import answers
 from system.gateway.entrypoints.call import Call
 from system.platform.http import errors
@@ -69,7 +69,7 @@ async def _forward(
         await exchange.upload_ended()
 
 
-def _lines(call: Call, traceparent: str | None) -> list[bytes]:
+def _lines(call: Call, traceparent: str) -> list[bytes]:
     """The request's headers as the service sees them, without framing (R1.52)."""
     request = call.request
     connection = request.headers.getall("Connection", ())
@@ -82,7 +82,7 @@ def _lines(call: Call, traceparent: str | None) -> list[bytes]:
         b"X-Forwarded-Proto: " + scheme,
         b"X-Forwarded-Host: " + host,
         b"X-Correlation-ID: " + call.correlation_id.encode(),
-        b"traceparent: " + trace_context(traceparent.encode() if traceparent else None),
+        b"traceparent: " + traceparent.encode(),
     )
     return lines
 

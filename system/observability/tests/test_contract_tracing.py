@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import uuid
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -71,8 +73,8 @@ def test_r7_18_one_request_is_one_trace_from_the_gateway_to_the_websocket(
         address,
         subprotocols=[Subprotocol("bearer"), Subprotocol(token)],
         source_address=(stack.exempt, 0),
-    ) as socket:
-        socket.recv(timeout=5)
+    ) as listening:
+        listening.recv(timeout=5)
         answer = client.post(
             "/api/payments",
             json={
@@ -89,7 +91,7 @@ def test_r7_18_one_request_is_one_trace_from_the_gateway_to_the_websocket(
             },
         )
         assert answer.status_code == 201, answer.text
-        assert correlation_id in str(socket.recv(timeout=5))
+        assert correlation_id in str(listening.recv(timeout=5))
 
     def ours() -> list[dict[str, Any]]:
         return [span for span in collector.spans() if span["trace_id"] == trace_id]
@@ -158,6 +160,30 @@ def test_r7_16_good_ids_are_taken_over_and_hostile_ones_replaced(
         assert str(uuid.UUID(shown)) == shown
 
 
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize(
+    "header", [b"traceparent", b"tracestate", b"X-Correlation-ID", b"X-Request-ID"]
+)
+def test_r7_16_bytes_that_are_no_text_are_replaced(
+    stack: RunningStack, part: str, header: bytes
+) -> None:
+    """R7.16, R0.10: they cost the id or the trace, not the answer."""
+    place = urlsplit(stack.services[part])
+    with socket.create_connection((place.hostname or "", place.port or 0), timeout=5) as line:
+        line.sendall(
+            b"GET /nowhere HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+            + header
+            + b": \xff\xfe\xc3\x28\r\n\r\n"
+        )
+        answer = b""
+        while piece := line.recv(65_536):
+            answer += piece
+
+    assert answer.startswith(b"HTTP/1.1 404")
+    assert answer.lower().count(b"x-correlation-id: ") == 1
+    assert b"\xff" not in answer
+
+
 def test_r7_17_the_same_id_is_in_logs_audit_and_answer(
     stack: RunningStack, collector: Sink, client: httpx.Client
 ) -> None:
@@ -182,8 +208,9 @@ def test_r7_17_the_same_id_is_in_logs_audit_and_answer(
         return correlation_id in str(page)
 
     collector.wait(audited, 5, "the audit row")
-    lines = [line for line in stack.log("auth").splitlines() if correlation_id in line]
-    assert any(trace_id in line for line in lines)
+    for part in ("gateway", "auth"):
+        lines = [line for line in stack.log(part).splitlines() if correlation_id in line]
+        assert any(trace_id in line for line in lines), part
 
 
 def test_r7_18_a_missing_collector_costs_no_request(

@@ -21,9 +21,6 @@ from system.platform.observability import correlation, tracing
 VERSION: Final = "1.0"
 SOURCES: Final = tuple(f"{service}-service" for service in ("auth", "payments", "admin", "profile"))
 
-# W3C: what a receiver must at least pass on.
-_TRACESTATE_CHARACTERS: Final = 512
-
 
 class Malformed(ValueError):
     """A message that is no event (R3.15); the text says what was seen and what was expected."""
@@ -121,7 +118,7 @@ def new_event(
     if context.traceparent is not None and tracing.read(context.traceparent) is not None:
         details["traceparent"] = context.traceparent
         if context.tracestate:
-            details["tracestate"] = context.tracestate[:_TRACESTATE_CHARACTERS]
+            details["tracestate"] = context.tracestate
     else:
         details["traceparent"] = _new_traceparent()
     cause = _cause.get()

@@ -341,7 +341,7 @@ class _Outermost:
             elif name == b"traceparent":
                 traceparent = value.decode("latin-1")
             elif name == b"tracestate":
-                tracestate = value.decode("latin-1")
+                tracestate = correlation.tracestate(value.decode("latin-1"))
             elif name == b"content-length":
                 length = value
             elif name == b"transfer-encoding":

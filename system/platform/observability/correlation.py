@@ -8,6 +8,8 @@ from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from typing import Final
 
+# W3C: a receiver passes on at least 512 characters.
+_TRACESTATE: Final = re.compile(r"[\x20-\x7e]{1,512}")
 _GOOD: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -71,6 +73,11 @@ def accept(correlation_id: str | None, request_id: str | None = None) -> str:
         if candidate is not None and _GOOD.fullmatch(candidate):
             return candidate
     return str(uuid.uuid4())
+
+
+def tracestate(value: str | None) -> str | None:
+    """Take over a caller's `tracestate` if it can be passed on: W3C's characters, not too many."""
+    return value if value is not None and _TRACESTATE.fullmatch(value) else None
 
 
 def onward() -> dict[str, str]:

@@ -6,10 +6,12 @@ import copy
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from system.platform.events import catalogue
-from system.platform.events.envelope import Event, Malformed, causing, new_event, parse
+from system.platform.events.envelope import Event, Malformed, causing, new_event, now, parse
+from system.platform.events.publisher import properties
 from system.platform.observability import correlation
 
 USER = "3f0c3c5e-6a2f-4b0e-9a39-0d6b3c1c4f10"
@@ -194,3 +196,43 @@ def test_an_event_is_frozen() -> None:
 
     with pytest.raises(AttributeError):
         event.type = "x"  # type: ignore[misc]  # the point of the test
+
+
+def test_r7_18_the_callers_trace_reaches_the_event() -> None:
+    """R7.18, R3.13: traceparent and tracestate of the request are in the event's metadata."""
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    token = correlation.bind(
+        correlation.RequestContext("c-1", traceparent=parent, tracestate="vendor=1")
+    )
+    try:
+        event = new_event(
+            "config.updated",
+            {"key": "a", "updatedBy": None, "updatedAt": now()},
+            source="admin",
+            actor_id=None,
+        )
+    finally:
+        correlation.unbind(token)
+
+    assert (event.metadata["traceparent"], event.metadata["tracestate"]) == (parent, "vendor=1")
+    headers = properties(msgspec.to_builtins(event)).headers
+    assert headers is not None
+    assert (headers["traceparent"], headers["tracestate"]) == (parent, "vendor=1")
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        ("vendor=1,other=2", "vendor=1,other=2"),
+        ("x" * 513, None),
+        ("caf\u00e9", None),
+        ("\udcff", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_r7_18_a_tracestate_that_cannot_be_passed_on_is_dropped(
+    given: str | None, taken: str | None
+) -> None:
+    """W3C's characters, at most 512 of them."""
+    assert correlation.tracestate(given) == taken
