@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -235,3 +236,31 @@ def test_r7_18_a_missing_collector_costs_no_request(
     finally:
         stack.restart("profile")
         stack.until_ready()
+
+
+def test_r7_18_spans_are_sent_before_a_process_ends(stack: RunningStack) -> None:
+    """R7.18: on SIGTERM what waits is flushed, within 5 s."""
+    trace_id = uuid.uuid4().hex
+    with sink() as late:
+        stack.restart(
+            "profile",
+            Override(
+                environment={
+                    "OTEL_ENABLED": "true",
+                    "OTEL_EXPORTER_OTLP_ENDPOINT": late.traces_url,
+                }
+            ),
+        )
+        try:
+            stack.until_ready()
+            httpx.get(
+                stack.services["profile"] + "/nowhere",
+                headers={"traceparent": f"00-{trace_id}-{uuid.uuid4().hex[:16]}-01"},
+            )
+            asked = time.monotonic()
+            stack.control("profile", "stop")
+            assert time.monotonic() - asked < 5
+            assert trace_id in {span["trace_id"] for span in late.spans()}
+        finally:
+            stack.restart("profile")
+            stack.until_ready()

@@ -25,9 +25,10 @@ from system.platform.events.connection import (
     cancelled_by_caller,
     close_quietly,
 )
-from system.platform.events.diagnostics import ProbeStore
+from system.platform.events.diagnostics import ProbeFailed, ProbeStore
 from system.platform.events.envelope import Event, Malformed, causing, now, parse
 from system.platform.http.errors import ApiError
+from system.platform.observability import error_reports
 from system.platform.observability.metrics import (
     EVENT_DELIVERY_LATENCY_SECONDS,
     EVENT_HANDLING_DURATION_SECONDS,
@@ -251,7 +252,11 @@ class Consumer:
             _log.warning("consumer of %s waits for its database", self._queue)
             await self._hold(channel, delay.next())
         copied = await self._fail(message, error, "handler")
-        return "retried" if copied.retried else "dead_lettered"
+        if copied.retried:
+            return "retried"
+        if not isinstance(error, ProbeFailed):
+            error_reports.report(error)  # nobody's request sees it fail (R7.19)
+        return "dead_lettered"
 
     async def _effect(self, event: Event, handler: Handler, attempts_done: int) -> bool:
         """Let the event take effect in one transaction with its inbox row; False if it had."""

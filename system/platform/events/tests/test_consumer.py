@@ -24,6 +24,7 @@ from system.platform.events.diagnostics import ProbeStore
 from system.platform.events.envelope import Event, now
 from system.platform.events.subscription import subscribe_exclusive
 from system.platform.http.errors import service_unavailable
+from system.platform.observability import error_reports
 
 from .conftest import Broker, eventually
 
@@ -170,9 +171,17 @@ async def test_an_event_of_no_interest_does_not_touch_the_database(
 
 
 async def test_a_failing_handler_is_tried_four_times_and_then_dead(
-    db: Database, connection: Connection, channel: AbstractChannel
+    db: Database,
+    connection: Connection,
+    channel: AbstractChannel,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """R3.46, R3.49, R3.50: delays 1, 2, 4 s ±25 %, then the DLQ with the agreed headers."""
+    """R3.46, R3.49, R3.50: delays 1, 2, 4 s ±25 %, then the DLQ with the agreed headers.
+
+    R7.19: what is dead is reported, once.
+    """
+    reported: list[BaseException] = []
+    monkeypatch.setattr(error_reports, "report", reported.append)
     attempts: dict[str, list[tuple[float, float]]] = defaultdict(list)
 
     async def fail(event: Event, tx: Transaction) -> None:
@@ -194,6 +203,7 @@ async def test_a_failing_handler_is_tried_four_times_and_then_dead(
             await asyncio.sleep(0.1)
         letters = await dead(channel, 5, 30)
 
+    assert [str(error) for error in reported] == ["cannot be done"] * 5
     assert [len(times) for times in attempts.values()] == [4] * 5
     delays = [
         [after[0] - before[1] for before, after in itertools.pairwise(times)]
