@@ -12,6 +12,7 @@ from system.auth.adapters.passwords import Argon2Hasher
 from system.auth.adapters.postgres import PostgresStore
 from system.auth.adapters.postgres_keys import Vault
 from system.auth.adapters.session_check import StoreSessionCheck
+from system.auth.adapters.tidying import Tidying
 from system.auth.adapters.user_cache import RedisUserCache
 from system.auth.domain.keys import KeyKind
 from system.auth.entrypoints import devices, events, http, internal, lockout, secrets
@@ -78,6 +79,7 @@ def create(settings: Settings) -> Litestar:
     signing_in = SigningIn(
         store=store, hasher=hasher, mirror=mirror, cache=user_cache, desk=desk, gate=gate
     )
+    tidying = Tidying(database)
     probes = diagnostics.ProbeStore() if settings.diagnostics_enabled else None
     consumer = Consumer(
         broker,
@@ -110,8 +112,10 @@ def create(settings: Settings) -> Litestar:
             broker.start,
             relay.start,
             consumer.start,
+            tidying.start,
         ],
         on_shutdown=[
+            tidying.close,
             consumer.close,
             relay.close,
             broker.close,

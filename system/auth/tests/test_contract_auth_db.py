@@ -8,7 +8,9 @@ from typing import Any
 import asyncpg
 import pytest
 
+from system.auth.adapters.tidying import Tidying
 from system.auth.tests.platform_client import PASSWORD, Client
+from system.platform.database import Database
 
 pytestmark = pytest.mark.platform
 
@@ -242,3 +244,41 @@ async def test_r1_74_sign_in_works_without_the_broker(client: Client, auth_db: A
     finally:
         client.stack.control("rabbitmq", "start")
     client.stack.until_ready(60)
+
+
+async def test_old_counters_and_clients_are_thrown_away(client: Client, auth_db: Any) -> None:
+    """What no rule looks at any more goes; a running lock and a known client stay."""
+    account = await client.register()
+    await client.login(account["user"]["email"])
+    rows = [("0" * 64, 25), ("1" * 64, 1)]
+    for key, hours in rows:
+        await auth_db.execute(
+            """INSERT INTO login_throttles (key, scope, failures, first_failure_at,
+                                            last_failure_at)
+               VALUES ($1, 'pair', 5, now(), now() - make_interval(hours => $2))""",
+            key,
+            hours,
+        )
+        await auth_db.execute("INSERT INTO login_throttle_pairs VALUES ($1, $1)", key)
+    await auth_db.execute(
+        "INSERT INTO known_clients VALUES ($1, 'old', now() - interval '32 days')",
+        account["user"]["id"],
+    )
+    database = Database(client.stack.database("auth"))
+    await database.start()
+    try:
+        await Tidying(database).tidy()
+    finally:
+        await database.close()
+
+    keys = [key for key, _ in rows]
+    for table, column in (("login_throttles", "key"), ("login_throttle_pairs", "pair_key")):
+        left = await auth_db.fetch(
+            f"SELECT {column} AS key FROM {table} WHERE {column} = ANY($1::text[])", keys
+        )
+        assert [row["key"] for row in left] == ["1" * 64]
+    clients = await auth_db.fetch(
+        "SELECT client FROM known_clients WHERE user_id = $1", account["user"]["id"]
+    )
+    assert [row["client"] for row in clients] == [client.stack.exempt]
+    await auth_db.execute("DELETE FROM login_throttles WHERE key = $1", "1" * 64)

@@ -136,9 +136,11 @@ class FreshKeys:
             try:
                 await self.look()
                 reachable = True
-            except KeysUnavailable as error:
+            except Exception as error:
+                # Whatever it was, the next look may succeed; nobody else would look again.
                 if reachable:
-                    _log.warning("signing keys: %s; going on with those known", error)
+                    reason = error if isinstance(error, KeysUnavailable) else type(error).__name__
+                    _log.warning("signing keys: %s; going on with those known", reason)
                 reachable = False
             await asyncio.sleep(LOOK_EVERY_S)
 

@@ -35,12 +35,15 @@ class Source:
         self.kids = ["a"]
         self.looks = 0
         self.away = False
+        self.broken = False
         self._seen = asyncio.Condition()
 
     async def fetch(self) -> Keys:
         async with self._seen:
             self.looks += 1
             self._seen.notify_all()
+        if self.broken:
+            raise RuntimeError("broken")
         if self.away:
             raise KeysUnavailable("away")
         return {TokenType.ACCESS: tuple(key(kid) for kid in self.kids)}
@@ -112,12 +115,14 @@ async def test_keys_out_of_reach_refuse_no_known_token(fresh: FreshKeys, source:
 
 
 async def test_clock_brings_new_keys_and_takes_old_ones(fresh: FreshKeys, source: Source) -> None:
-    """Without any token the ring follows, also after an outage."""
+    """Without any token the ring follows, also after an outage and an error of any kind."""
     source.away = True
     await fresh.start()
     try:
         await source.further_looks(2)
-        source.kids, source.away = ["b"], False
+        source.broken = True
+        await source.further_looks(2)
+        source.kids, source.away, source.broken = ["b"], False, False
         await source.further_looks(2)
         assert [known.kid for known in fresh.ring.keys(TokenType.ACCESS)] == ["b"]
     finally:
