@@ -43,6 +43,9 @@ class Unit(Protocol):
     async def delete_user(self, user_id: str, version: int) -> None:
         """Remove the copy and remember its last version, so that a late event finds it."""
 
+    async def drop_user(self, user_id: str) -> None:
+        """Remove the copy of somebody no event has called deleted; it may come again."""
+
     async def put_setting(
         self, key: str, value: Any, description: str | None, updated_by: str
     ) -> Setting:

@@ -25,10 +25,10 @@ INSERT INTO audit_logs (id, event_id, user_id, action, resource_type, resource_i
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 ON CONFLICT (event_id) DO NOTHING
 """
+# Who is there counts for more than who was: an import can bring deleted users back (9.2).
 _KNOWN: Final = """
-SELECT max(version) FROM (
-    SELECT version FROM users WHERE id = $1
-    UNION ALL SELECT version FROM deleted_users WHERE id = $1) known
+SELECT coalesce((SELECT version FROM users WHERE id = $1),
+                (SELECT version FROM deleted_users WHERE id = $1))
 """
 # What comes as parameters and is newer than what is there.
 _NEWS: Final = """
@@ -38,8 +38,8 @@ WITH given AS (
         AS g(id, email, name, role, status, email_verified, version, created_at, updated_at)
 ), news AS (
     SELECT g.* FROM given g LEFT JOIN users u ON u.id = g.id
-    WHERE (u.id IS NULL OR u.version < g.version)
-      AND NOT EXISTS (SELECT 1 FROM deleted_users d WHERE d.id = g.id)
+    WHERE u.version < g.version OR (
+        u.id IS NULL AND NOT EXISTS (SELECT 1 FROM deleted_users d WHERE d.id = g.id))
 )
 """
 # An address moves from one account to another faster than the events about it travel; the former
@@ -143,11 +143,15 @@ class PostgresUnit:
 
     async def delete_user(self, user_id: str, version: int) -> None:
         """See `ports.Unit.delete_user`."""
-        await self._tx.execute(
-            "DELETE FROM users WHERE id = $1", user_id, operation="delete", table="users"
-        )
+        await self.drop_user(user_id)
         await self._tx.execute(
             _REMEMBER_DELETED, user_id, version, operation="insert", table="deleted_users"
+        )
+
+    async def drop_user(self, user_id: str) -> None:
+        """See `ports.Unit.drop_user`."""
+        await self._tx.execute(
+            "DELETE FROM users WHERE id = $1", user_id, operation="delete", table="users"
         )
 
     async def put_setting(

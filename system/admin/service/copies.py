@@ -46,5 +46,6 @@ async def reconcile(store: Store, accounts: Accounts) -> None:
         # Asked once more, since the list was not read in one moment.
         if await accounts.find(user_id) is None:
             async with store.transaction() as unit:
-                await remove(user_id, users.LAST_VERSION, unit)
+                await unit.lock_copy()
+                await unit.drop_user(user_id)
     _log.info("copy of users reconciled: %d accounts, %d unlisted", seen, len(unlisted))

@@ -108,12 +108,15 @@ class FakeUnit:
     async def put_users(self, users: Sequence[User]) -> None:
         for user in users:
             known = await self.known_version(user.id)
-            if user.id not in self._store.gone and (known is None or known < user.version):
+            if known is None or known < user.version:
                 await self.put_user(user)
 
     async def delete_user(self, user_id: str, version: int) -> None:
         self._store.users_by_id.pop(user_id, None)
         self._store.gone[user_id] = version
+
+    async def drop_user(self, user_id: str) -> None:
+        self._store.users_by_id.pop(user_id, None)
 
     async def put_setting(
         self, key: str, value: Any, description: str | None, updated_by: str

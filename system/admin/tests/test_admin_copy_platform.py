@@ -89,6 +89,23 @@ async def test_r2_22_a_deleted_user_stays_deleted(copy: Copy) -> None:
     assert await copy.unit.known_version(user.id) == LAST_VERSION
 
 
+async def test_r9_11_who_is_there_follows_events_though_deleted_before(copy: Copy) -> None:
+    """An import writes the copy directly, whatever was before it."""
+    user = somebody()
+    await copies.put(user, copy.unit)
+    await copies.remove(user.id, 2, copy.unit)
+    await copy.tx.execute(
+        "INSERT INTO users (id, email, name, role) VALUES ($1, $2, 'Imported', 'CUSTOMER')",
+        user.id,
+        user.email,
+    )
+
+    await copies.put(later(user), copy.unit)
+    assert await copy.user(user.id) == later(user)
+    await copies.remove(user.id, 3, copy.unit)
+    assert await copy.user(user.id) is None
+
+
 async def test_r2_22_addresses_change_hands(copy: Copy) -> None:
     """Two users who swap theirs, in whatever order it is told; an old page takes none back."""
     one, two = somebody(), somebody()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from system.admin.domain.users import Role, UserQuery
+from system.admin.domain.users import LAST_VERSION, Role, UserQuery
 from system.admin.ports import Actor
 from system.admin.service import copies
 from system.admin.service.users import Users
@@ -132,6 +132,18 @@ async def test_reconciling_removes_who_is_gone_and_nobody_else(house: House) -> 
     assert set(house.store.users_by_id) == {a_user(1).id, ANN.id, made.id}
 
 
+async def test_who_was_lost_can_come_again(house: House) -> None:
+    """R9.11: accounts taken out and brought in again, with their old versions."""
+    house.accounts.users.pop(ANN.id)
+    await house.reconcile()
+    assert ANN.id not in house.store.users_by_id
+
+    house.accounts.users[ANN.id] = ANN
+    await house.reconcile()
+
+    assert house.store.users_by_id[ANN.id] == ANN
+
+
 async def test_reconciling_asks_again_before_it_removes(house: House) -> None:
     """R1.134: who is in no page, because the list is not read in one moment, may be there."""
     missed = a_user(0)
@@ -146,7 +158,7 @@ async def test_reconciling_asks_again_before_it_removes(house: House) -> None:
 async def test_a_deleted_user_is_not_copied_again(house: House) -> None:
     """R2.22: a page that was read before the deletion."""
     house.store.users_by_id.pop(ANN.id)
-    house.store.gone[ANN.id] = 2
+    house.store.gone[ANN.id] = LAST_VERSION
 
     await house.reconcile()
 
