@@ -60,6 +60,8 @@ _MOMENT: Final = re.compile(
 )
 _AMOUNT: Final = re.compile(r"\d{1,12}(?:\.\d{1,2})?")
 _INTEGER: Final = re.compile(r"-?\d{1,15}")
+# What has so many digits, and so fits every column and every reader.
+LARGEST: Final = 999_999_999_999_999
 # A text that cleaning leaves something of, but for one that is nothing but tags: one character
 # that is neither what `str.strip` takes away nor NUL.
 NOT_BLANK: Final = (
@@ -334,18 +336,18 @@ class Integer(Field):
     """A whole number; as text too, since query parameters are text.
 
     Attributes:
-        minimum: smallest allowed; None for no bound.
-        maximum: largest allowed; None for no bound.
+        minimum: smallest allowed.
+        maximum: largest allowed.
     """
 
-    minimum: int | None = None
-    maximum: int | None = None
+    minimum: int = -LARGEST
+    maximum: int = LARGEST
 
     def read(self, value: Any) -> int:
         number = self._number(value)
-        if self.minimum is not None and number < self.minimum:
+        if number < self.minimum:
             raise _invalid("too_small", f"Must be at least {self.minimum}", minimum=self.minimum)
-        if self.maximum is not None and number > self.maximum:
+        if number > self.maximum:
             raise _invalid("too_big", f"Must be at most {self.maximum}", maximum=self.maximum)
         return number
 
@@ -358,15 +360,10 @@ class Integer(Field):
         raise _invalid("invalid_type", "Expected a whole number", expected="integer")
 
     def sample(self) -> Any:
-        return self.maximum if self.minimum is None else self.minimum
+        return min(max(self.minimum, 1), self.maximum)
 
     def json_schema(self) -> dict[str, Any]:
-        schema: dict[str, Any] = {"type": "integer"}
-        if self.minimum is not None:
-            schema["minimum"] = self.minimum
-        if self.maximum is not None:
-            schema["maximum"] = self.maximum
-        return schema
+        return {"type": "integer", "minimum": self.minimum, "maximum": self.maximum}
 
 
 @dataclass(frozen=True)

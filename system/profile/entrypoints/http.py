@@ -33,6 +33,9 @@ def _one_phone(values: Mapping[str, Any]) -> Iterable[Issue]:
         yield Issue(("phoneNumber",), "custom", "Differs from phone, which names the same field")
 
 
+_BOTH: Final = ["phone", "phoneNumber"]
+_BOTH_CLEARED: Final = {"properties": {key: {"enum": [None, ""]} for key in _BOTH}}
+
 PROFILE: Final = Schema(
     {
         "phoneNumber": _PHONE,
@@ -42,7 +45,7 @@ PROFILE: Final = Schema(
         "bio": Clearable(Text(maximum=domain.BIO_LIMIT), optional=True, example="Likes to pay"),
     },
     # The description knows one of the two; equal values of both are taken as well.
-    [DescribedRule(_one_phone, {"not": {"required": ["phone", "phoneNumber"]}})],
+    [DescribedRule(_one_phone, {"anyOf": [{"not": {"required": _BOTH}}, _BOTH_CLEARED]})],
 )
 PREFERENCES: Final = Schema(
     {

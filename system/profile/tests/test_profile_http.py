@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import httpx
+import jsonschema_rs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -327,7 +328,11 @@ def test_avatars_that_are_described_are_taken(data: st.DataObject) -> None:
 
 def test_the_description_knows_one_phone() -> None:
     """R1.149, R1.154: it does not lead anybody to send two different numbers."""
-    assert PROFILE.describe()["not"] == {"required": ["phone", "phoneNumber"]}
+    described = jsonschema_rs.Draft202012Validator(PROFILE.describe())
+    for given in ({"phone": "+49 30 901820"}, {"phone": None, "phoneNumber": ""}):
+        assert described.is_valid(given)
+        assert PROFILE.accepts(given)
+    assert not described.is_valid({"phone": "+49 30 901820", "phoneNumber": "+49 30 901821"})
     assert PREFERENCES_BODY.describe()["properties"]["timezone"]["enum"] == sorted(
         domain.timezones()
     )

@@ -11,6 +11,7 @@ import pytest
 
 from system.platform.http.errors import ApiError, Issue
 from system.platform.http.validation import (
+    LARGEST,
     NOT_BLANK,
     Amount,
     Boolean,
@@ -397,7 +398,7 @@ def test_schemas_describe_themselves() -> None:
                 "pattern": NOT_BLANK,
                 "examples": ["Ann"],
             },
-            "page": {"type": "integer", "minimum": 1, "default": 1},
+            "page": {"type": "integer", "minimum": 1, "maximum": LARGEST, "default": 1},
             "bio": {"type": ["string", "null"], "maxLength": 10},
             "type": {"type": "string", "enum": ["a", "b"]},
         },
