@@ -329,9 +329,9 @@ def test_avatars_that_are_described_are_taken(data: st.DataObject) -> None:
 def test_the_description_knows_one_phone() -> None:
     """R1.149, R1.154: it does not lead anybody to send two different numbers."""
     described = jsonschema_rs.Draft202012Validator(PROFILE.describe())
-    for given in ({"phone": "+49 30 901820"}, {"phone": None, "phoneNumber": ""}):
-        assert described.is_valid(given)
-        assert PROFILE.accepts(given)
+    for body in ({"phone": "+49 30 901820"}, {"phone": None, "phoneNumber": ""}):
+        assert described.is_valid(body)
+        assert PROFILE.accepts(body)
     assert not described.is_valid({"phone": "+49 30 901820", "phoneNumber": "+49 30 901821"})
     assert PREFERENCES_BODY.describe()["properties"]["timezone"]["enum"] == sorted(
         domain.timezones()
