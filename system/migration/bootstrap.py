@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import unquote, urlsplit
 
 from system.migration.adapters.connections import Address
 from system.migration.domain.entities import SERVICES
@@ -61,7 +60,7 @@ def databases(environ: Mapping[str, str]) -> Databases:
     settings: Settings = load("migration", environ)
     legacy = settings.legacy_database_url
     return Databases(
-        Address(_name(legacy, "mfe_poc2"), LEGACY_VARIABLE, legacy) if legacy else None,
+        Address("legacy", LEGACY_VARIABLE, legacy) if legacy else None,
         {
             service: Address(f"{service}_db", variable_of(service), settings.owner_url(service))
             for service in SERVICES
@@ -77,7 +76,3 @@ def variable_of(service: str) -> str:
 
 def _not_set(variable: str, expected: str) -> Fault:
     return Fault(variable, f"not set; expected {expected}")
-
-
-def _name(url: str, otherwise: str) -> str:
-    return unquote(urlsplit(url).path.strip("/")) or otherwise

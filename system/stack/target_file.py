@@ -64,6 +64,7 @@ def document(
         "access": _access(ports, credentials, logs),
         "commands": {
             "dlq": _dlq_command(project, ports, credentials),
+            "schema": _system_command(project, name, "db", "migrate"),
             "migrate": _migrate_command(project, ports, credentials),
             "legacy": _system_command(project, name, "legacy"),
         },

@@ -29,7 +29,7 @@ class Address:
     """Where a database is, without its password.
 
     Attributes:
-        name: what people call it: auth_db, mfe_poc2.
+        name: what people call it: auth_db, legacy.
         variable: the environment variable that holds the URL.
         url: with the password; never shown.
     """

@@ -193,13 +193,13 @@ def _validate(options: argparse.Namespace, known: Databases) -> int:
         for one in compared
     ]
     _print_table(rows)
+    if not agrees:
+        _say("the databases do not agree with the data files:")
     for one in compared:
         for difference in one.differences[:_LISTED]:
-            print(f"{one.title} {difference.row_id}: {difference.problem}")
+            _say(f"{one.title} {difference.row_id}: {difference.problem}")
         if one.differing > _LISTED:
-            print(f"{one.title}: {one.differing - _LISTED} more; --json lists the first 1,000")
-    if not agrees:
-        _say("the databases do not agree with the data files")
+            _say(f"{one.title}: {one.differing - _LISTED} more; --json lists the first 1,000")
     return DONE if agrees else FAILED
 
 

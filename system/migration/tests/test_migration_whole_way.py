@@ -218,7 +218,7 @@ def test_r9_10_one_changed_row_is_found(
     assert [(one["entity"], one["ids"]) for one in answer["entities"] if not one["valid"]] == [
         (title, [row_id])
     ]
-    assert f"{title} {row_id}:" in imported.migrate("validate", service).stdout
+    assert f"{title} {row_id}:" in imported.migrate("validate", service).stderr
 
 
 def test_r9_10_one_changed_audit_row_is_found(imported: Place) -> None:
@@ -244,7 +244,7 @@ def test_r9_14_a_backup_restores(place: Place) -> None:
     before = place.picture("payments")
     done(place, "backup")
     [folder] = (place.folder / DATA).glob("backup-*")
-    names = {"mfe_poc2", *(f"{service}_db" for service in SERVICES)}
+    names = {"legacy", *(f"{service}_db" for service in SERVICES)}
     assert {path.name for path in folder.iterdir()} == {
         "backup.json",
         *(f"{name}.dump" for name in names),

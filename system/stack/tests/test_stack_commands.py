@@ -95,10 +95,15 @@ def test_wrong_usage_is_2(wrong: list[str], capsys: pytest.CaptureFixture[str]) 
 def test_db_migrate_finds_nothing_to_do(stack: RunningStack) -> None:
     """R2.2: the version it tells is the database's."""
     said = run(stack, "db", "migrate", "payments").stdout
+    whole = subprocess.run(
+        stack.target["commands"]["schema"], shell=True, capture_output=True, text=True, check=True
+    ).stdout
     with psycopg.connect(stack.database("payments")) as session:
         row = session.execute("SELECT version_num FROM alembic_version").fetchone()
     assert row is not None
     assert said == f"payments_db is at version {row[0]}\n"
+    assert [line.split()[0] for line in whole.splitlines()] == [f"{name}_db" for name in SERVICES]
+    assert said in whole
 
 
 @pytest.mark.platform
