@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
+from ipaddress import ip_network
 from pathlib import Path
 
 import argon2
@@ -17,6 +18,7 @@ from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from system.auth.adapters.exempt_addresses import ExemptAddresses
 from system.auth.adapters.mirror import RedisMirror
 from system.auth.adapters.passwords import Argon2Hasher
 from system.platform import redis_connection
@@ -265,3 +267,20 @@ async def test_migrated_hash_is_verified_and_due_for_replacement(
         assert not hasher.outdated(await hasher.hash(password))
     finally:
         hasher.close()
+
+
+@pytest.mark.parametrize(
+    ("address", "exempt"),
+    [
+        ("127.0.0.2", True),
+        ("127.0.2.7", True),
+        ("127.0.0.3", False),
+        ("::1", False),
+        ("no address", False),
+        (None, False),
+    ],
+)
+def test_exempt_addresses_are_those_of_the_networks(address: str | None, exempt: bool) -> None:
+    """RATE_LIMIT_EXEMPT names addresses and networks; who has no address is not exempt (R1.44)."""
+    networks = (ip_network("127.0.0.2"), ip_network("127.0.2.0/24"))
+    assert ExemptAddresses(networks).covers(address) is exempt

@@ -57,6 +57,20 @@ async def test_registration_opens_an_account_and_a_session(house: House) -> None
     }
 
 
+async def test_registration_binds_its_session_to_the_device(house: House) -> None:
+    """As a login does; the device is new for this user (R1.31, R1.67)."""
+    caller = dataclasses.replace(CALLER, device_id="phone-1")
+
+    signed = await house.service.register(
+        email="c@x.test", password=PASSWORD, name="C", caller=caller
+    )
+
+    (session,) = await house.own.sessions(house.claims(signed))
+    assert session.device_id == "phone-1"
+    devices, current = await house.own.devices(house.claims(signed))
+    assert ([device.device_id for device in devices], current) == (["phone-1"], "phone-1")
+
+
 async def test_second_registration_of_an_address_is_refused(house: House) -> None:
     """An address has one account, also when two registrations race; the loser leaves nothing."""
     results = await asyncio.gather(*(house.register() for _ in range(5)), return_exceptions=True)
