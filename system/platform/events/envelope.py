@@ -6,7 +6,7 @@ Malformed
 from __future__ import annotations
 
 import contextlib
-import secrets
+import random
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -241,4 +241,4 @@ def _text(value: Any) -> str | None:
 
 def _new_traceparent() -> str:
     # W3C trace context, version 00, not sampled: a trace of its own where no request began one.
-    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"
+    return f"00-{random.getrandbits(128) or 1:032x}-{random.getrandbits(64) or 1:016x}-00"
