@@ -170,7 +170,9 @@ def test_r10_2_me_and_profile_are_those_of_rest(member: Person) -> None:
 
 def test_r10_2_a_profile_is_updated(member: Person) -> None:
     """Fields and preferences in one go; null clears."""
-    change = "mutation($i:UpdateProfileInput!){updateProfile(input:$i){phone bio preferences}}"
+    change = (
+        "mutation($i:UpdateProfileInput!){updateProfile(input:$i){phone bio address preferences}}"
+    )
     first = member.ask(
         change, i={"phone": "+44 20 7946 0000", "bio": "x", "preferences": {"theme": "dark"}}
     ).data["updateProfile"]
@@ -178,6 +180,8 @@ def test_r10_2_a_profile_is_updated(member: Person) -> None:
     assert first["preferences"]["theme"] == "dark"
     second = member.ask(change, i={"bio": None}).data["updateProfile"]
     assert (second["phone"], second["bio"]) == ("+44 20 7946 0000", None)
+    cleaned = member.ask(change, i={"address": " a\0b<i> "}).data["updateProfile"]
+    assert cleaned["address"] == "ab"
     only = member.ask(change, i={"preferences": {"theme": "light"}}).data["updateProfile"]
     assert (only["phone"], only["preferences"]["theme"]) == ("+44 20 7946 0000", "light")
     refused = member.ask(change, i={"preferences": {"theme": "pink"}})

@@ -37,7 +37,7 @@ from system.gateway.service.admission import AdmissionService
 from system.platform.http import errors
 from system.platform.http.app import BODY_LIMIT, parse_object
 from system.platform.http.errors import ApiError
-from system.platform.http.validation import JsonObject, Schema, Text
+from system.platform.http.validation import Schema, Text, broken
 from system.platform.observability import metrics
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,6 @@ _PASSED: Final = ("User-Agent", "X-Device-ID", "Cache-Control")
 _REQUEST: Final = Schema(
     {
         "query": Text(clean=False),
-        "variables": JsonObject(optional=True, nullable=True, maximum_bytes=BODY_LIMIT),
         "operationName": Text(clean=False, optional=True, nullable=True),
     }
 )
@@ -272,13 +271,17 @@ def _read(call: Call, body: bytes) -> tuple[str, Mapping[str, Any], str | None]:
     if body.lstrip().startswith(b"["):
         raise _refused("BATCHING_DISABLED", "One operation per request, not an array")
     try:
-        given = _REQUEST.parse(parse_object(body) if body else {})
+        request = parse_object(body) if body else {}
+        given = _REQUEST.parse(request)
+        variables = request.get("variables")
+        if variables is not None and not isinstance(variables, dict):
+            raise broken("variables", "invalid_type", "Expected object")
     except ApiError as error:
         shown = {"code": error.code, "status": error.status}
         if error.details is not None:
             shown["details"] = error.details
         raise Refused({"message": error.message, "extensions": shown}) from error
-    return given["query"], given.get("variables") or {}, given.get("operationName") or None
+    return given["query"], variables or {}, given.get("operationName") or None
 
 
 def _lines(call: Call) -> list[bytes]:
