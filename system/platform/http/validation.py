@@ -355,6 +355,9 @@ class Integer(Field):
     def _number(value: Any) -> int:
         if isinstance(value, int) and not isinstance(value, bool):
             return value
+        # In JSON 5.0 is a whole number too (JSON Schema 2020-12, 6.1.1).
+        if isinstance(value, float) and abs(value) <= LARGEST and value.is_integer():
+            return int(value)
         if isinstance(value, str) and _INTEGER.fullmatch(value) and value.isascii():
             return int(value)
         raise _invalid("invalid_type", "Expected a whole number", expected="integer")

@@ -205,7 +205,7 @@ def test_the_document_is_served_to_the_gateway_only() -> None:
         (Amount(), [1, 100, 10000000], [0, -1, 10000001, True, None]),
         (Text(1, 5), ["a", " a ", "<", "a\0"], ["", " ", "\t\n", "\0", "\u3000", "\x1c"]),
         (NewPassword(), ["Harbour-Light-42", "aB3£aB3£aB3£"], ["aB3£", "a" * 20, "aB3a" * 4]),
-        (Integer(1), [1, LARGEST], [0, LARGEST + 1, "x", None, 10**30]),
+        (Integer(1), [1, 5.0, LARGEST], [0, 5.5, 1e300, LARGEST + 1, "x", None, 10**30, True]),
         (Uuid(), ["00000000-0000-4000-8000-000000000000"], ["1", ""]),
         (Email(), ["a@x.test", "A.B+c@x-y.test"], ["", "a", "a@", "@x.test"]),
     ],
