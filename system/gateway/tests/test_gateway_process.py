@@ -77,22 +77,25 @@ async def answers(session: aiohttp.ClientSession, url: str, seconds: float = 30)
 
 
 async def _auth_service(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Every session is open; every other request waits until `go`."""
+    """Every session is open, payments wait until `go`; of keys it has none to give."""
     with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
         while True:
             head = await reader.readuntil(b"\r\n\r\n")
+            status = b"200 OK"
             if b"/internal/sessions/" in head:
                 sid = head.split()[1].rpartition(b"/")[2].decode()
                 body = json.dumps(
                     {"success": True, "data": {"id": sid, "userId": sid, "open": True}}
                 ).encode()
-            else:
+            elif b" /payments " in head:
                 _asked.set()
                 await _go.wait()
                 body = b"{}"
+            else:
+                status, body = b"404 Not Found", b"{}"
             writer.write(
-                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
-                % (len(body), body)
+                b"HTTP/1.1 %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+                % (status, len(body), body)
             )
     writer.close()
 
