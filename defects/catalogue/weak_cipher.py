@@ -7,6 +7,6 @@ _WEAK = "ECDHE-ECDSA-AES128-SHA:ECDHE-RSA-AES128-SHA:"
 DEFECT = Defect(
     id="weak-cipher",
     breaks="TLS 1.2 clients may choose a suite with CBC and SHA-1",
-    noticed_by={"tls-profile": r"(?i)cipher"},
+    noticed_by={"tls-profile": r"CBC_SHA: seen accepted"},
     transforms={"edge": lambda nginx: replaced(nginx, "ssl_ciphers ", f"ssl_ciphers {_WEAK}")},
 )

@@ -195,10 +195,15 @@ class Stack:
         ]
         before, self.overrides = self.overrides, wanted
         with self.state.held(alone=True) as lock:
-            for part in changed:
+            # All of them end before the first starts: a part still running as before would put
+            # back what another one's change takes away, such as a binding at the broker.
+            for part in reversed(changed):
                 acts.end(self.state, part, quick=False)
-                if part == "rabbitmq" and _transform(before, part) != _transform(wanted, part):
-                    shutil.rmtree(self.state.path / "rabbitmq" / "mnesia", ignore_errors=True)
+            if "rabbitmq" in changed and _transform(before, "rabbitmq") != _transform(
+                wanted, "rabbitmq"
+            ):
+                shutil.rmtree(self.state.path / "rabbitmq" / "mnesia", ignore_errors=True)
+            for part in changed:
                 acts.spawn(self.state, self._launch_again(part), lock)
                 acts.wait_until_ready(self.state, part, strict=False)
             self._settle()
