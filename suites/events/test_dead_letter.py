@@ -164,7 +164,9 @@ def _dlq(trial: Trial, *arguments: str) -> dict[str, Any]:
 def _body_of(inspected: Mapping[str, Any]) -> str:
     document = inspected["json"]
     first = document[0] if isinstance(document, list) and document else document
-    body = (first or {}).get("body")
+    body = first.get("body") if isinstance(first, dict) else None
+    if body is None:
+        return ""
     return body if isinstance(body, str) else json.dumps(body)
 
 
