@@ -70,8 +70,8 @@ def observe(trial: Trial) -> dict[str, Any]:
         tool.generate(trial.limits["rows"])
         return _Way(trial, tool, urls).go()
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
         tool.legacy("down")
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class _Way:
