@@ -13,57 +13,42 @@ TRIAL := --profile $(PROFILE) \
 	$(if $(AREA),--area $(AREA))
 
 .DEFAULT_GOAL := help
-.PHONY: help verify test test-all check setup clean
+.PHONY: help verify test test-fast check setup clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
 	@echo "  verify takes STACK=native|containers PROFILE=quick|full|soak AREA=… TARGET=file.toml"
 
 verify: setup ## set up, start the reference platform, judge every criterion, write the report
 	@code=0; $(BIN)/pytest suites/ $(TRIAL) || code=$$?; \
 	echo "the trial's exit code: $$code"; exit $$code
 
-# Tests that need no server of their own and no quiet machine.
-UNIT := harness reports defects security loadtests/tests/test_engine_estimation.py \
-	loadtests/tests/test_engine_plan.py loadtests/tests/test_engine_schedule.py system/admin \
-	system/profile system/auth/tests/test_auth_domain.py system/auth/tests/test_auth_http.py \
-	system/auth/tests/test_auth_service.py system/edge/tests/test_edge_render.py \
-	system/gateway/tests/test_gateway_forwarding.py \
-	system/gateway/tests/test_gateway_frames.py system/gateway/tests/test_gateway_http.py \
-	system/gateway/tests/test_gateway_paths.py system/gateway/tests/test_gateway_rooms.py \
-	system/migration/tests/test_migration_json_stream.py \
-	system/migration/tests/test_migration_progress.py \
-	system/migration/tests/test_migration_rows.py \
-	system/payments \
-	system/platform/events/tests/test_copies.py system/platform/events/tests/test_envelope.py \
-	system/platform/events/tests/test_topology.py system/platform/http \
-	system/platform/observability system/platform/security \
-	system/platform/tests/test_config.py system/stack/tests/test_stack_acts.py \
-	system/stack/tests/test_stack_command_line.py system/stack/tests/test_stack_commands.py \
-	system/stack/tests/test_stack_ports.py \
-	system/stack/tests/test_stack_process.py system/stack/tests/test_stack_readiness.py \
-	system/stack/tests/test_stack_settings.py system/stack/tests/test_stack_state.py \
-	suites/tests/test_recorded_evidence.py
 # One real run, from command to report: platform up, criteria of six areas, report, platform down.
 SMOKE := https-redirect,event-topology,database-isolation,payment-lifecycle,websocket-auth,token-verification
+# Three defects and the criteria that must notice them.
+DEFECTS := headers-lost-on-pages dead-letter-exchange-unbound cache-key-without-limit
 
-test: setup check ## set up, check, the tests without servers with coverage, one short real trial
-	@$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -m "not platform" $(UNIT)
-	@$(BIN)/coverage combine --quiet
-	$(BIN)/coverage report --include='harness/*' --skip-covered --fail-under=95
-	$(BIN)/pytest suites/ --criterion $(SMOKE)
-
-test-all: setup check ## everything, on real servers and in real time: half an hour on a quiet machine
-	@$(BIN)/coverage erase
-	@# A failure counts when it is seen twice, as in the trial: machines are shared and stall.
-	$(BIN)/coverage run -m pytest || { \
+# A failure counts when it is seen twice, as in the trial: machines are shared and stall.
+define pytest_twice
+	$(BIN)/coverage run -m pytest $(1) || { \
 		code=$$?; [ $$code -eq 1 ] || exit $$code; \
 		echo "failures are looked at a second time:"; \
-		$(BIN)/coverage run -m pytest --last-failed --last-failed-no-failures=none; }
+		$(BIN)/coverage run -m pytest $(1) --last-failed --last-failed-no-failures=none; }
+endef
+
+test: setup check ## all of the project's own tests, fast first, then a short trial and three defects
+	@$(BIN)/coverage erase
+	@# Those that need no running platform, then those that share one.
+	$(call pytest_twice,-m "not platform")
+	$(call pytest_twice,-m platform)
 	@$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --include='system/*' --skip-covered --fail-under=70
 	$(BIN)/coverage report --include='harness/*' --skip-covered --fail-under=95
+	$(BIN)/pytest suites/ --criterion $(SMOKE)
+	$(BIN)/python -m defects $(addprefix --defect ,$(DEFECTS))
+
+test-fast: setup ## the tests that need no running platform, without coverage
+	$(BIN)/pytest -m "not platform"
 
 check: setup ## style, types, arrows between the parts, the edge's configuration
 	$(BIN)/ruff check $(SOURCES)
