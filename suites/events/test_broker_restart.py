@@ -34,6 +34,9 @@ CRITERION = Criterion(
 PHASES = ("before", "during", "after")
 
 
+QUEUES = tuple(f"{service}.events.queue" for service in ("auth", "payments", "admin", "profile"))
+
+
 def test_writes_survive_the_broker(trial: Trial) -> None:
     """Payments of all three phases end in the audit log, each once."""
     # An outage of 20 s disturbs everybody, and a lost write stays lost: once is enough.
@@ -73,6 +76,7 @@ def observe(trial: Trial) -> dict[str, Any]:
         _wait_for_broker(amqp)
         returned = time.monotonic()
         trial.progress("broker is back")
+        consuming = broker.wait_for_consumers(amqp, QUEUES, 45.0)
         accepted["after"] = write(limits["writes"])
         flowing = _flowing(client, admin, sender, accepted["after"][-1:], returned)
         counts = _audited(client, admin, sender, accepted, 30.0)
@@ -80,6 +84,7 @@ def observe(trial: Trial) -> dict[str, Any]:
         "accepted": {phase: len(ids) for phase, ids in accepted.items()},
         "answers_while_down": sum(down),
         "outage_seconds": round(outage, 1),
+        "consuming_seconds": consuming,
         "flowing_seconds": flowing,
         "audited": counts,
         "uptimes": _uptimes(trial),
@@ -156,7 +161,7 @@ def _uptimes(trial: Trial) -> dict[str, float]:
 
 def check(evidence: Evidence, limits: Limits) -> Outcome:
     """All phases accepted and none lost; the outage was one; events flow again in time."""
-    tally = Tally([*PHASES, "flowing again", "nobody restarted"])
+    tally = Tally([*PHASES, "flowing again", "consumers are back", "nobody restarted"])
     outage = evidence["outage_seconds"]
     tally.control(
         f"the broker was down for {limits['outage_seconds']} s",
@@ -182,6 +187,13 @@ def check(evidence: Evidence, limits: Limits) -> Outcome:
         flowing is not None and flowing <= limits["flowing_seconds"],
         seen=f"{flowing} s" if flowing is not None else "not in 45 s",
         expected=f"within {limits['flowing_seconds']} s of the broker's return",
+    )
+    consuming = evidence["consuming_seconds"]
+    tally.judge(
+        "consumers are back",
+        consuming is not None and consuming <= limits["flowing_seconds"],
+        seen=f"{consuming} s" if consuming is not None else "not in 45 s",
+        expected=f"every service's queue within {limits['flowing_seconds']} s",
     )
     young = {name: up for name, up in evidence["uptimes"].items() if up < outage}
     tally.equal("nobody restarted", young, {}, place="services younger than the outage")

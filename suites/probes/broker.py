@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 from urllib.parse import quote
@@ -42,6 +42,25 @@ def queue_depth(amqp: Amqp, queue: str) -> int:
     """Messages ready in a queue, asked over AMQP (the management API lags by seconds)."""
     with channel(amqp) as opened:
         return int(opened.queue_declare(queue, passive=True).method.message_count)
+
+
+def consumers(amqp: Amqp, queue: str) -> int:
+    """How many consume from a queue."""
+    with channel(amqp) as opened:
+        return int(opened.queue_declare(queue, passive=True).method.consumer_count)
+
+
+def wait_for_consumers(amqp: Amqp, queues: Iterable[str], seconds: float) -> float | None:
+    """Wait until every queue has a consumer; seconds it took, None when they did not come."""
+    started = time.monotonic()
+    missing = list(queues)
+    while True:
+        missing = [queue for queue in missing if not consumers(amqp, queue)]
+        if not missing:
+            return round(time.monotonic() - started, 2)
+        if time.monotonic() - started > seconds:
+            return None
+        time.sleep(0.1)
 
 
 @contextmanager
