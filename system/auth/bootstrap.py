@@ -29,6 +29,7 @@ from system.auth.service.tokens import TokenDesk
 from system.platform import redis_connection
 from system.platform.cache.cache import Cache
 from system.platform.cache.notices import PostgresNotices
+from system.platform.cache.route import cache_route
 from system.platform.config import Settings
 from system.platform.database import Database
 from system.platform.events import diagnostics
@@ -101,6 +102,7 @@ def create(settings: Settings) -> Litestar:
             *lockout.ROUTES,
             *secrets.ROUTES,
             internal.routes(settings.internal_service_token),
+            cache_route(settings.internal_service_token, cache),
             *diagnostics.routes(settings.internal_service_token, probes),
         ],
         checks={"database": database.ping, "redis": redis.ping, "rabbitmq": broker.health},

@@ -22,6 +22,7 @@ from system.platform import redis_connection
 from system.platform.cache.cache import Cache
 from system.platform.cache.circuit import Circuit, GuardedRedis
 from system.platform.cache.notices import PostgresNotices
+from system.platform.cache.route import cache_route
 from system.platform.config import Settings
 from system.platform.database import Database
 from system.platform.events import diagnostics
@@ -104,6 +105,7 @@ def build(settings: Settings) -> Litestar:
         [
             *http_entrypoints.routes(token),
             *webhooks.routes(settings.psp_webhook_secret),
+            cache_route(token, cache),
             *diagnostics.routes(token, probes),
         ],
         checks={"database": db.ping, "redis": redis.ping, "rabbitmq": broker.health},

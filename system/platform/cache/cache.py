@@ -28,6 +28,7 @@ import contextlib
 import logging
 import secrets
 import time
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -36,7 +37,7 @@ from typing import Final, Protocol, cast
 from redis.exceptions import RedisError, ResponseError
 
 from system.platform.cache.circuit import Circuit
-from system.platform.cache.keys import TAG_TTL_S, Entry
+from system.platform.cache.keys import TAG_TTL_S, Entry, cache_types
 from system.platform.cache.patience import Patience
 from system.platform.cache.scripts import EPOCH_LENGTH, NO_GENERATION, Script, crowded, scripts_of
 from system.platform.observability.metrics import (
@@ -55,6 +56,9 @@ _PROBE_EVERY_S: Final = 0.25
 # More callers wait for each other: a pool that is used up is an error, not trouble with Redis.
 _CONNECTIONS: Final = 32
 _CLIENT_MARGIN_S: Final = 1.0
+# Counting entries walks through the keys of Redis, in many small steps.
+_COUNTING_S: Final = 2.0
+_KEYS_A_STEP: Final = 1_000
 # A value outdated while it was loaded is loaded again, but not for ever under constant writes.
 _ATTEMPTS: Final = 3
 
@@ -97,6 +101,37 @@ class Answer:
     body: bytes
     note: bytes
     outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What became of the reads of one `cache_type` in this process, since its start.
+
+    Attributes:
+        hits: answers with HIT.
+        misses: answers with MISS.
+        bypasses: answers with BYPASS, whatever the reason.
+        entries: entries in Redis now, of all processes, those no longer trusted included until
+            they expire; None if Redis could not be asked.
+    """
+
+    hits: int
+    misses: int
+    bypasses: int
+    entries: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class CacheHealth:
+    """How the cache is at one moment.
+
+    Attributes:
+        reachable: Redis answers within the time-out of R6.9.
+        trusted: what it holds may be served; False while the cache is in doubt.
+    """
+
+    reachable: bool
+    trusted: bool
 
 
 Loader = Callable[[], Awaitable[Loaded]]
@@ -188,6 +223,8 @@ class Cache:
         self._redis = connect(
             redis_url, timeout_s=timeout_s + _CLIENT_MARGIN_S, max_connections=_CONNECTIONS
         )
+        self._service = service
+        self._counts: defaultdict[str, Counter[Outcome]] = defaultdict(Counter)
         self._scripts = scripts_of(service)
         self._generation_key = f"{service}:generation"
         self._tag_prefix = f"{service}:tag:"
@@ -245,6 +282,7 @@ class Cache:
         if admit is not None:
             admit(answer.note)
         if entry.counted:
+            self._counts[entry.cache_type][answer.outcome] += 1
             if answer.outcome is Outcome.HIT:
                 CACHE_HITS_TOTAL.labels(entry.cache_type).inc()
             elif answer.outcome is Outcome.MISS:
@@ -268,6 +306,53 @@ class Cache:
         """Trust nothing in Redis until the epoch has been replaced."""
         self._doubts += 1
         self._recover()
+
+    async def statistics(self) -> dict[str, Statistics]:
+        """What became of the reads so far, by `cache_type`; every type of the service is there.
+
+        It never fails and takes two seconds at most; HIT and MISS are those of R7.14.
+        """
+        entries = await self._count_entries()
+        return {
+            cache_type: Statistics(
+                hits=counts[Outcome.HIT],
+                misses=counts[Outcome.MISS],
+                bypasses=counts[Outcome.BYPASS],
+                entries=None if entries is None else entries[cache_type],
+            )
+            for cache_type, counts in (
+                (name, self._counts[name]) for name in cache_types(self._service).values()
+            )
+        }
+
+    async def health(self) -> CacheHealth:
+        """Whether Redis answers and whether its contents are trusted; never raises.
+
+        It only looks: neither an open circuit nor a doubt ends by it.
+        """
+        try:
+            async with Patience(self._timeout_s):
+                await cast("Awaitable[object]", self._redis.ping())
+        except (RedisError, OSError, TimeoutError):
+            return CacheHealth(reachable=False, trusted=self._doubts == self._settled)
+        return CacheHealth(reachable=True, trusted=self._doubts == self._settled)
+
+    async def _count_entries(self) -> Counter[str] | None:
+        types = cache_types(self._service)
+        found: Counter[str] = Counter()
+        counted: set[bytes] = set()  # SCAN may show a key twice
+        try:
+            async with asyncio.timeout(_COUNTING_S):
+                async for key in self._redis.scan_iter(f"{self._service}:*", count=_KEYS_A_STEP):
+                    if key in counted:
+                        continue
+                    counted.add(key)
+                    for prefix, cache_type in types.items():
+                        if key.startswith(prefix.encode()):
+                            found[cache_type] += 1
+        except (RedisError, OSError, TimeoutError):
+            return None
+        return found
 
     async def _read(self, entry: Entry, load: Loader, bypass: bool) -> Answer:
         if bypass or not self.usable:

@@ -24,15 +24,19 @@ from dataclasses import dataclass
 from typing import Final
 
 SERVICES: Final = ("auth", "payments", "admin", "profile")
-# First words of entries and of what goes with them: tag records, marks of done removals.
+# First words of entries, with their `cache_type`.
+_TYPES: Final = {
+    "auth:user:": "user",
+    "payments:payment:": "payment",
+    "payments:list:": "payment_list",
+    "payments:report:": "payment_report",
+    "payments:recipients:": "recipients",
+    "profile:profile:": "profile",
+    "profile:preferences:": "preferences",
+}
+# The same of entries and of what goes with them: tag records, marks of done removals.
 _CACHED: Final = (
-    "auth:user:",
-    "payments:payment:",
-    "payments:list:",
-    "payments:report:",
-    "payments:recipients:",
-    "profile:profile:",
-    "profile:preferences:",
+    *_TYPES,
     *(f"{service}:{word}:" for service in SERVICES for word in ("tag", "done")),
 )
 # Shared by every list and report of administrators: one answer for all of them.
@@ -158,6 +162,15 @@ def after_user_change_in_payments(user_id: str) -> tuple[str, ...]:
 def after_user_change(user_id: str) -> tuple[str, ...]:
     """Tags a changed or deleted user removes in auth, or a changed profile in profile (R6.20)."""
     return (user_tag(user_id),)
+
+
+def cache_types(service: str) -> dict[str, str]:
+    """The `cache_type` of a service's entries by the first words of their keys."""
+    return {
+        prefix: cache_type
+        for prefix, cache_type in _TYPES.items()
+        if prefix.startswith(f"{service}:")
+    }
 
 
 def is_cached(key: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from litestar import Litestar
 
+from system.platform.cache.route import cache_route
 from system.platform.config import Settings
 from system.platform.events import diagnostics, topology
 from system.platform.events.consumer import Consumer
@@ -25,7 +26,11 @@ def create(settings: Settings) -> Litestar:
     )
     return create_app(
         settings,
-        [*http.ROUTES, *diagnostics.routes(settings.internal_service_token, parts.probes)],
+        [
+            *http.ROUTES,
+            cache_route(settings.internal_service_token, parts.cache),
+            *diagnostics.routes(settings.internal_service_token, parts.probes),
+        ],
         checks=parts.checks,
         on_startup=[*parts.openings, consumer.start],
         on_shutdown=[consumer.close, *parts.closings],

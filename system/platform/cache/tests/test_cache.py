@@ -122,7 +122,7 @@ def shape(answer: Answer) -> tuple[bytes, str]:
     return answer.body, answer.outcome.value
 
 
-async def test_second_read_is_a_hit_with_the_same_body(cache: Cache) -> None:
+async def test_r6_2_second_read_is_a_hit_with_the_same_body(cache: Cache) -> None:
     """Of two equal reads the second is a HIT with the same bytes and note (R6.2)."""
     database = Database()
 
@@ -134,7 +134,7 @@ async def test_second_read_is_a_hit_with_the_same_body(cache: Cache) -> None:
     assert database.loads == 1
 
 
-async def test_bypass_reads_the_database(cache: Cache) -> None:
+async def test_r6_3_bypass_reads_the_database(cache: Cache) -> None:
     """A bypassing read loads and leaves the entry alone (R6.3)."""
     database = Database()
     await cache.read(ENTRY, database.load)
@@ -146,7 +146,7 @@ async def test_bypass_reads_the_database(cache: Cache) -> None:
     assert (shape(fresh), shape(cached)) == ((b"7", "BYPASS"), (b"0", "HIT"))
 
 
-async def test_entry_and_tag_records_expire(cache: Cache, redis: Redis) -> None:
+async def test_r6_12_r6_20_entry_and_tag_records_expire(cache: Cache, redis: Redis) -> None:
     """An entry lives for its TTL and no tag record stays for ever (R6.12, R6.20)."""
     database = Database()
     await cache.read(ENTRY, database.load)
@@ -162,7 +162,7 @@ async def test_entry_and_tag_records_expire(cache: Cache, redis: Redis) -> None:
     assert 0 < lifetimes["payments:tag:user:u2"] <= keys.TAG_TTL_S
 
 
-async def test_own_write_shows_on_every_instance(redis_server: Server, redis: Redis) -> None:
+async def test_r6_5_own_write_shows_on_every_instance(redis_server: Server, redis: Redis) -> None:
     """A write's invalidation removes the entry at once, for other instances too (R6.5)."""
     database = Database()
     async with caches(redis_server, 2) as (here, there):
@@ -175,7 +175,7 @@ async def test_own_write_shows_on_every_instance(redis_server: Server, redis: Re
         assert here.usable
 
 
-async def test_other_tags_leave_an_entry_alone(cache: Cache) -> None:
+async def test_r6_20_other_tags_leave_an_entry_alone(cache: Cache) -> None:
     """Only entries with the tag go (R6.20)."""
     database = Database()
     await cache.read(ENTRY, database.load)
@@ -185,7 +185,7 @@ async def test_other_tags_leave_an_entry_alone(cache: Cache) -> None:
     assert shape(await cache.read(ENTRY, database.load)) == (b"0", "HIT")
 
 
-async def test_tags_of_services_are_apart(redis_server: Server) -> None:
+async def test_r6_20_tags_of_services_are_apart(redis_server: Server) -> None:
     """Tags of one service do not touch another's entries (R6.20)."""
     database = Database()
     async with caches(redis_server) as (payments,):
@@ -199,7 +199,7 @@ async def test_tags_of_services_are_apart(redis_server: Server) -> None:
         await auth.close()
 
 
-async def test_tags_of_the_value_remove_it(cache: Cache) -> None:
+async def test_r6_14_tags_of_the_value_remove_it(cache: Cache) -> None:
     """Tags only the loaded value tells count like the others (R6.14)."""
     entry = keys.payment("p1")
 
@@ -213,7 +213,7 @@ async def test_tags_of_the_value_remove_it(cache: Cache) -> None:
 
 
 @pytest.mark.parametrize("instances", [1, 2])
-async def test_value_read_before_a_write_is_not_stored_after_it(
+async def test_r6_7_value_read_before_a_write_is_not_stored_after_it(
     redis_server: Server, instances: int
 ) -> None:
     """A loader overtaken by a write's invalidation neither stores nor serves its value (R6.7)."""
@@ -231,7 +231,7 @@ async def test_value_read_before_a_write_is_not_stored_after_it(
         assert shape(await writer.read(ENTRY, database.load)) == (b"1", "HIT")
 
 
-async def test_tag_of_the_value_is_judged_as_of_the_load(cache: Cache) -> None:
+async def test_r6_7_tag_of_the_value_is_judged_as_of_the_load(cache: Cache) -> None:
     """A removal by a tag that only the value tells also outdates a load under way (R6.7)."""
     entry = keys.payment("p1")
     names = iter(["old name", "new name"])
@@ -251,7 +251,7 @@ async def test_tag_of_the_value_is_judged_as_of_the_load(cache: Cache) -> None:
     assert shape(await slow) == (b"new name", "MISS")
 
 
-async def test_reader_after_a_write_does_not_join_an_older_load(cache: Cache) -> None:
+async def test_r6_7_r6_8_reader_after_a_write_does_not_join_an_older_load(cache: Cache) -> None:
     """Who comes after a write never gets what a load begun before it read (R6.7, R6.8)."""
     database = Database()
     database.gate.clear()
@@ -283,7 +283,7 @@ async def test_constant_writes_do_not_hold_a_reader_for_ever(cache: Cache) -> No
     assert (await cache.read(ENTRY, database.load)).outcome is Outcome.MISS
 
 
-async def test_of_many_readers_on_a_cold_entry_one_loads(cache: Cache) -> None:
+async def test_r6_8_of_many_readers_on_a_cold_entry_one_loads(cache: Cache) -> None:
     """Of 200 simultaneous equal reads one loads, the others wait and are HITs (R6.8)."""
     database = Database()
     database.gate.clear()
@@ -314,7 +314,7 @@ async def test_cancelled_leader_leaves_the_load_to_the_others(cache: Cache) -> N
     assert database.loads == 1
 
 
-async def test_errors_are_not_cached(cache: Cache) -> None:
+async def test_r6_10_errors_are_not_cached(cache: Cache) -> None:
     """What a loader raises reaches the reader, and the next read loads again (R6.10)."""
     database = Database()
 
@@ -356,7 +356,7 @@ def asked() -> float:
 
 
 @pytest.mark.parametrize("how", ["kill", "pause"])
-async def test_redis_down_costs_speed_not_correctness(redis_server: Server, how: str) -> None:
+async def test_r6_9_redis_down_costs_speed_not_correctness(redis_server: Server, how: str) -> None:
     """Refusing or hanging Redis: BYPASS, ≤ 250 ms late, after three failures not late (R6.9)."""
     database = Database()
     async with caches(redis_server, timeout_s=REDIS_TIMEOUT_S) as (cache,):
@@ -381,7 +381,7 @@ async def test_redis_down_costs_speed_not_correctness(redis_server: Server, how:
 
 @pytest.mark.parametrize("how", [("kill", "start"), ("pause", "resume")])
 @pytest.mark.parametrize("instances", [1, 2])
-async def test_nothing_older_than_a_write_survives_an_outage(
+async def test_r6_9_nothing_older_than_a_write_survives_an_outage(
     redis_server: Server, redis: Redis, how: tuple[str, str], instances: int
 ) -> None:
     """An entry Redis brings back is not served after a write it missed, by nobody (R6.9).
@@ -404,7 +404,7 @@ async def test_nothing_older_than_a_write_survives_an_outage(
     assert seen[1] == (b"1", "HIT")
 
 
-async def test_a_restart_nobody_noticed_voids_the_contents(
+async def test_r6_9_a_restart_nobody_noticed_voids_the_contents(
     redis_server: Server, cache: Cache
 ) -> None:
     """Redis that restarted may have lost removals, so its old entries are not served (R6.9)."""
@@ -432,7 +432,7 @@ async def test_a_new_process_does_not_trust_what_it_finds(redis_server: Server) 
     assert shape(answer) == (b"3", "MISS")
 
 
-async def test_a_load_begun_before_the_doubt_is_not_stored_after_it(
+async def test_r6_7_a_load_begun_before_the_doubt_is_not_stored_after_it(
     redis_server: Server, cache: Cache
 ) -> None:
     """A value read before a write that Redis missed is not stored once Redis is back (R6.7)."""
@@ -466,7 +466,9 @@ async def test_starts_without_redis_and_recovers(redis_server: Server) -> None:
 
 
 @pytest.mark.parametrize("pattern", ["payments:*", "*"])
-async def test_a_flush_by_hand_costs_entries_only(cache: Cache, redis: Redis, pattern: str) -> None:
+async def test_r6_21_a_flush_by_hand_costs_entries_only(
+    cache: Cache, redis: Redis, pattern: str
+) -> None:
     """Flushing the service's prefix empties the cache and disturbs nothing else (R6.21)."""
     database = Database()
     await cache.read(ENTRY, database.load)
@@ -479,7 +481,9 @@ async def test_a_flush_by_hand_costs_entries_only(cache: Cache, redis: Redis, pa
     assert seen == [(b"4", "MISS"), (b"4", "HIT")]
 
 
-async def test_a_flush_during_a_load_does_not_let_old_values_in(cache: Cache, redis: Redis) -> None:
+async def test_r6_7_a_flush_during_a_load_does_not_let_old_values_in(
+    cache: Cache, redis: Redis
+) -> None:
     """A generation that began anew does not vouch for loads of the one before (R6.7)."""
     database = Database()
     database.gate.clear()
@@ -503,7 +507,7 @@ async def test_tag_records_forget_expired_entries(cache: Cache, redis: Redis) ->
     assert await redis.hlen(record) == 1
 
 
-def test_keys_are_those_of_the_contract() -> None:
+def test_r6_12_keys_are_those_of_the_contract() -> None:
     """Prefixes, lifetimes, types and tags are those of table 6.2."""
     table = {
         keys.user("i"): ("auth:user:i", 300, "user", ("user:i",)),
