@@ -3,106 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import uuid
-from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import ClientWebSocketResponse, WSMsgType
+
+from system.gateway.tests.people import (
+    PASSWORD,
+    ending,
+    heard,
+    newcomer,
+    next_event,
+    reply,
+)
 
 pytestmark = pytest.mark.platform
 
-PASSWORD = "Harbour-Light-42"
 PAYMENT = {"amount": "12.50", "currency": "USD", "type": "instant", "description": "live"}
-
-
-class Person:
-    """A newcomer, behind the edge."""
-
-    def __init__(self, http: aiohttp.ClientSession, stack: Any, data: dict[str, Any]) -> None:
-        self._http = http
-        self._stack = stack
-        self.id: str = data["user"]["id"]
-        self.email: str = data["user"]["email"]
-        self.token: str = data["accessToken"]
-
-    async def ask(self, method: str, path: str, **named: Any) -> tuple[int, Any, Any]:
-        """Status, JSON body and headers of a request."""
-        headers = {"Authorization": f"Bearer {self.token}", **named.pop("headers", {})}
-        url = self._stack.origin + path
-        async with self._http.request(method, url, headers=headers, **named) as answer:
-            text = await answer.text()
-            return answer.status, json.loads(text) if text else None, answer.headers
-
-    async def again(self) -> Person:
-        """The same user in another session."""
-        body = {"email": self.email, "password": PASSWORD}
-        async with self._http.post(f"{self._stack.origin}/api/auth/login", json=body) as answer:
-            return Person(self._http, self._stack, (await answer.json())["data"])
-
-    async def listen(self) -> ClientWebSocketResponse:
-        """A WebSocket that has been greeted."""
-        socket = await self._http.ws_connect(
-            f"{self._stack.origin}/ws", protocols=("bearer", self.token)
-        )
-        assert (await socket.receive_json(timeout=10))["type"] == "connected"
-        return socket
-
-
-@pytest.fixture
-async def http(stack: Any) -> AsyncIterator[aiohttp.ClientSession]:
-    """A client of the edge from an address that no limit counts."""
-    connector = aiohttp.TCPConnector(local_addr=(stack.exempt, 0), ssl=stack.trust)
-    async with aiohttp.ClientSession(connector=connector) as session:
-        yield session
-
-
-async def newcomer(http: aiohttp.ClientSession, stack: Any) -> Person:
-    """Register somebody."""
-    body = {"email": f"{uuid.uuid4()}@x.test", "password": PASSWORD, "name": "Newcomer"}
-    async with http.post(f"{stack.origin}/api/auth/register", json=body) as answer:
-        assert answer.status == 201, await answer.text()
-        return Person(http, stack, (await answer.json())["data"])
-
-
-async def reply(socket: ClientWebSocketResponse, type: str, **message: Any) -> dict[str, Any]:
-    """The direct reply to a message; what else comes meanwhile is passed over."""
-    id = str(uuid.uuid4())
-    await socket.send_json({"type": type, "id": id, **message})
-    while True:
-        received: dict[str, Any] = await socket.receive_json(timeout=10)
-        if received.get("id") == id:
-            return received
-
-
-async def next_event(socket: ClientWebSocketResponse, type: str) -> dict[str, Any]:
-    """The payload of the next event of a type."""
-    while True:
-        received = await socket.receive_json(timeout=10)
-        if received["type"] == "event" and received["payload"]["eventType"] == type:
-            payload: dict[str, Any] = received["payload"]
-            return payload
-
-
-async def heard(socket: ClientWebSocketResponse) -> list[str]:
-    """The ids of all events that arrived before this moment."""
-    id = str(uuid.uuid4())
-    await socket.send_json({"type": "ping", "id": id})
-    found = []
-    while (received := await socket.receive_json(timeout=10)).get("id") != id:
-        if received["type"] == "event":
-            found.append(received["payload"]["eventId"])
-    return found
-
-
-async def ending(socket: ClientWebSocketResponse) -> tuple[Any, Any, list[dict[str, Any]]]:
-    """Close code, reason, and the messages before."""
-    messages = []
-    while (message := await socket.receive(timeout=10)).type is WSMsgType.TEXT:
-        messages.append(json.loads(message.data))
-    return message.data, message.extra, messages
 
 
 async def test_r1_40_no_header_moves_a_clients_address(
