@@ -67,6 +67,7 @@ class StandIn:
 
     port: int = 0
     heard: list[Heard] = field(default_factory=list)
+    connections: int = 0  # ever accepted
 
     def start(self) -> None:
         """Listen; returns when connections are accepted."""
@@ -105,6 +106,7 @@ class StandIn:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
         try:
             while await self._answer(reader, writer):
                 pass

@@ -49,7 +49,7 @@ def error_code(answer: bytes) -> str:
         ("/assets/none.0123456789abcdef.js", "no-store"),
     ],
 )
-def test_cache_control(edge: Edge, path: str, policy: str) -> None:
+def test_r5_28_cache_control(edge: Edge, path: str, policy: str) -> None:
     """One Cache-Control per answer, by class; a missing file is not kept for a year."""
     with edge.client() as client:
         reply = client.get(path if path.startswith("/") else asset(edge, path))
@@ -57,7 +57,7 @@ def test_cache_control(edge: Edge, path: str, policy: str) -> None:
     assert reply.headers.get_list("cache-control") == [policy]
 
 
-def test_compression(edge: Edge) -> None:
+def test_r5_27_compression(edge: Edge) -> None:
     """Text from 1,024 bytes is compressed, from the built copy where there is one; PNG is not."""
     with edge.client() as client:
         script = asset(edge, "assets/page.*.js")
@@ -79,7 +79,7 @@ def test_compression(edge: Edge) -> None:
     assert {"Origin", "Accept-Encoding"} <= set(api.headers.get_list("vary", split_commas=True))
 
 
-def test_remotes_are_open_to_other_origins(edge: Edge) -> None:
+def test_r5_29_remotes_are_open_to_other_origins(edge: Edge) -> None:
     """Remote files say `*`, and OPTIONS on them is 204; nothing else does (R5.29)."""
     with edge.client() as client:
         for path in ("/remoteEntry.js", "/mfe/auth/remoteEntry.js", "/auth-mfe/remoteEntry.js"):
@@ -94,7 +94,7 @@ def test_remotes_are_open_to_other_origins(edge: Edge) -> None:
 
 @pytest.mark.parametrize("size", [10_485_760, 10_485_761])
 @pytest.mark.parametrize("chunked", [False, True], ids=["sized", "chunked"])
-def test_body_limit(edge: Edge, size: int, chunked: bool) -> None:
+def test_r5_26_body_limit(edge: Edge, size: int, chunked: bool) -> None:
     """10 MiB reach the gateway, one byte more is 413 (R5.26), sized and chunked."""
     body = b"x" * size
     with edge.client() as client:
@@ -166,7 +166,7 @@ MALFORMED = [
 @pytest.mark.parametrize(
     ("name", "request_bytes", "status"), MALFORMED, ids=[row[0] for row in MALFORMED]
 )
-def test_malformed_request(edge: Edge, name: str, request_bytes: bytes, status: int) -> None:
+def test_r5_30_malformed_request(edge: Edge, name: str, request_bytes: bytes, status: int) -> None:
     """A malformed request gets the envelope with its headers once, and never reaches upstream."""
     before = len(edge.upstream.heard)
     answer = edge.raw(request_bytes)
@@ -178,7 +178,7 @@ def test_malformed_request(edge: Edge, name: str, request_bytes: bytes, status: 
     assert len(edge.upstream.heard) == before
 
 
-def test_sixteen_kibibytes_of_head(edge: Edge) -> None:
+def test_r5_32_sixteen_kibibytes_of_head(edge: Edge) -> None:
     """A head just below 16 KiB passes whole."""
     start = b"GET /api/x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nA: "
     answer = edge.raw(start + b"a" * 14_000 + b"\r\n\r\n")
@@ -186,13 +186,13 @@ def test_sixteen_kibibytes_of_head(edge: Edge) -> None:
     assert answer.startswith(b"HTTP/1.1 200 ")
 
 
-def test_http09_is_closed(edge: Edge) -> None:
+def test_r5_30_http09_is_closed(edge: Edge) -> None:
     """HTTP/0.9 gets nothing at all (R5.30)."""
     assert edge.raw(b"GET /\r\n") == b""
     assert edge.raw(b"GET /api/x\r\n") == b""
 
 
-def test_plain_http_on_the_tls_port(edge: Edge) -> None:
+def test_r5_30_plain_http_on_the_tls_port(edge: Edge) -> None:
     """Plain HTTP where TLS is spoken is 400 with the envelope."""
     with httpx.Client(trust_env=False) as client:
         reply = client.get(f"http://127.0.0.1:{edge.settings.https_port}/")
@@ -200,7 +200,7 @@ def test_plain_http_on_the_tls_port(edge: Edge) -> None:
     assert (reply.status_code, reply.json()["error"]["code"]) == (400, "BAD_REQUEST")
 
 
-def test_upstream_errors_pass_unchanged(edge: Edge) -> None:
+def test_r5_30_upstream_errors_pass_unchanged(edge: Edge) -> None:
     """An upstream's own status and body are not replaced."""
     with edge.client() as client:
         reply = client.get("/api/teapot")
@@ -209,7 +209,7 @@ def test_upstream_errors_pass_unchanged(edge: Edge) -> None:
     assert reply.json()["success"] is True
 
 
-def test_gateway_gone(edge_folder: Path) -> None:
+def test_r5_30_gateway_gone(edge_folder: Path) -> None:
     """A refused gateway is 502 at once: JSON for APIs, a page for pages; files go on."""
     folder = edge_folder / "alone"
     folder.mkdir()
@@ -234,7 +234,7 @@ def test_gateway_gone(edge_folder: Path) -> None:
     assert "nginx" not in page.text
 
 
-def test_one_of_two_gateways_gone(edge_folder: Path) -> None:
+def test_r5_16_one_of_two_gateways_gone(edge_folder: Path) -> None:
     """With one gateway gone the other answers everything; a returned one is used at once."""
     folder = edge_folder / "two"
     folder.mkdir()
@@ -257,7 +257,7 @@ def test_one_of_two_gateways_gone(edge_folder: Path) -> None:
     assert statuses == [200] * 40
 
 
-def test_slow_clients(impatient_edge: Edge) -> None:
+def test_r5_32_slow_clients(impatient_edge: Edge) -> None:
     """A head or body that stops coming is closed, and before its head it costs no upstream."""
     before = len(impatient_edge.upstream.heard)
     started = time.monotonic()
@@ -276,7 +276,7 @@ def test_slow_clients(impatient_edge: Edge) -> None:
     wait_for(lambda: impatient_edge.upstream.heard[-1].ended_early, "the upstream to notice")
 
 
-def test_bodies_stream_both_ways(edge: Edge) -> None:
+def test_r5_32_bodies_stream_both_ways(edge: Edge) -> None:
     """The first bytes of a body reach the other side before the last are sent (R5.32)."""
     before = len(edge.upstream.heard)
     with edge.connect() as connection:
@@ -296,7 +296,7 @@ def test_bodies_stream_both_ways(edge: Edge) -> None:
     assert pieces[-1][0] - pieces[0][0] > 0.2  # the upstream waits half a second in between
 
 
-def test_client_abort_reaches_the_upstream(edge: Edge) -> None:
+def test_r5_32_client_abort_reaches_the_upstream(edge: Edge) -> None:
     """When the client goes away in the middle of its body, the upstream is told."""
     before = len(edge.upstream.heard)
     with edge.connect() as connection:
@@ -326,7 +326,7 @@ TARGETS = [
 
 
 @pytest.mark.parametrize(("target", "logged"), TARGETS)
-def test_log_holds_no_token(edge: Edge, target: str, logged: str) -> None:
+def test_r5_31_log_holds_no_token(edge: Edge, target: str, logged: str) -> None:
     """The access log has the request without its secrets; the error log has no request (R5.31)."""
     name = f"log-{abs(hash(target))}"
     edge.raw(
@@ -345,7 +345,7 @@ def test_log_holds_no_token(edge: Edge, target: str, logged: str) -> None:
     assert JWT not in Path(edge.settings.access_log).read_text(encoding="utf-8")
 
 
-def test_error_log_holds_no_request(edge: Edge) -> None:
+def test_r5_31_error_log_holds_no_request(edge: Edge) -> None:
     """429 and 502 leave no request line in the error log, where nginx would write the token."""
     ask = b"GET /ws?token=abcdef HTTP/1.1\r\nHost: localhost\r\n"
     burst = (ask + b"\r\n") * 40 + ask + b"Connection: close\r\n\r\n"

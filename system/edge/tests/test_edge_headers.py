@@ -60,7 +60,7 @@ def once(reply: httpx.Response, expected: dict[str, str]) -> dict[str, Any]:
         if not (http2 and row[0] == "large")
     ],
 )
-def test_headers_once(
+def test_r5_4_r5_23_headers_once(
     edge: Edge, name: str, method: str, path: str, body: bytes, status: int, http2: bool
 ) -> None:
     """Each class of answer, in both protocols, has each header once and one correlation id."""
@@ -80,7 +80,7 @@ def test_headers_once(
     assert len(reply.headers.get_list("cache-control")) == 1
 
 
-def test_timeout_headers(impatient_edge: Edge) -> None:
+def test_r5_23_timeout_headers(impatient_edge: Edge) -> None:
     """A 504 carries them too, and is JSON below /api."""
     with impatient_edge.client() as client:
         reply = client.get("/api/silent")
@@ -90,7 +90,7 @@ def test_timeout_headers(impatient_edge: Edge) -> None:
     assert once(reply, security_headers(impatient_edge.settings)) == {}
 
 
-def test_redirect_headers(edge: Edge) -> None:
+def test_r5_25_redirect_headers(edge: Edge) -> None:
     """The plain port's 301 has all but Strict-Transport-Security."""
     expected = security_headers(edge.settings)
     del expected["Strict-Transport-Security"]
@@ -102,7 +102,7 @@ def test_redirect_headers(edge: Edge) -> None:
     assert reply.headers.get_list("strict-transport-security") == []
 
 
-def test_upgrade_passes(edge: Edge) -> None:
+def test_r5_9_upgrade_passes(edge: Edge) -> None:
     """`/ws` is upgraded and bytes go both ways; no other path is upgraded."""
     ask = (
         "GET {} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\n"

@@ -35,7 +35,7 @@ def statuses(edge: Edge, address: str, method: str, path: str, count: int) -> li
 
 
 @pytest.mark.parametrize(("zone", "method", "path", "at_once", "wait"), ZONES)
-def test_burst_is_exact(
+def test_r5_17_r5_18_r5_19_r5_21_burst_is_exact(
     edge: Edge, zone: str, method: str, path: str, at_once: int, wait: str
 ) -> None:
     """From idle exactly burst + 1 pass; the next gets 429 with the zone's Retry-After."""
@@ -64,7 +64,7 @@ def test_burst_is_exact(
         assert refused.headers.get_list(name) == [value]
 
 
-def test_zones_and_addresses_count_apart(edge: Edge) -> None:
+def test_r5_21_zones_and_addresses_count_apart(edge: Edge) -> None:
     """Who is refused in one zone goes on in the others, and others go on everywhere."""
     address = next(_addresses)
     assert 429 in statuses(edge, address, "POST", "/api/auth/login", 10)
@@ -74,7 +74,7 @@ def test_zones_and_addresses_count_apart(edge: Edge) -> None:
     assert statuses(edge, next(_addresses), "POST", "/api/auth/login", 3) == [200] * 3
 
 
-def test_forged_address_does_not_help(edge: Edge) -> None:
+def test_r5_20_forged_address_does_not_help(edge: Edge) -> None:
     """The key is the peer; what headers claim changes nothing."""
     address = next(_addresses)
     assert 429 in statuses(edge, address, "POST", "/api/auth/login", 10)
@@ -83,7 +83,7 @@ def test_forged_address_does_not_help(edge: Edge) -> None:
             assert client.post("/api/auth/login", headers={name: EXEMPT}).status_code == 429
 
 
-def test_exempt_address(edge: Edge) -> None:
+def test_r5_20_exempt_address(edge: Edge) -> None:
     """An address in RATE_LIMIT_EXEMPT is not limited in any zone (R5.20)."""
     for _zone, method, path, at_once, _wait in ZONES:
         assert 429 not in statuses(edge, EXEMPT, method, path, at_once + 20)

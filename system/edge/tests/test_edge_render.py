@@ -60,7 +60,9 @@ def test_faults_come_together(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_policy_names_only_known_origins(origin: str, sentry: str | None, sources: str) -> None:
+def test_r5_24_policy_names_only_known_origins(
+    origin: str, sentry: str | None, sources: str
+) -> None:
     """connect-src holds the own origin, its wss form and Sentry's; scripts only the own origin."""
     policy = content_security_policy(origin, sentry)
 
@@ -103,7 +105,7 @@ def test_missing_variables_come_together(tmp_path: Path) -> None:
         settings_from({"EDGE_HTTP_PORT": "http"}, tmp_path, tmp_path)
 
 
-def test_certificate_is_as_contracted(tmp_path: Path) -> None:
+def test_r5_3_certificate_is_as_contracted(tmp_path: Path) -> None:
     """A leaf of its own CA: P-256, 365 days, four names, keys for the owner only (R5.3)."""
     made = certificates.ensure(tmp_path)
     leaf, ca = x509.load_pem_x509_certificates(made.certificate.read_bytes())
@@ -126,7 +128,7 @@ def test_good_certificate_is_kept(tmp_path: Path) -> None:
     assert certificates.ensure(tmp_path).certificate.read_bytes() == first
 
 
-def test_certificate_is_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_r5_3_certificate_is_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With other names, a lost key or less than 30 days left it is new, under the same CA."""
     made = certificates.ensure(tmp_path)
     ca = made.ca.read_bytes()
@@ -147,7 +149,7 @@ def test_certificate_is_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert made.ca.read_bytes() == ca
 
 
-def test_responder_is_read(tmp_path: Path) -> None:
+def test_r5_3_responder_is_read(tmp_path: Path) -> None:
     """A certificate that names a responder says so, so that stapling can be switched on."""
     made = certificates.ensure(tmp_path, ocsp="http://ocsp.example/")
 

@@ -50,7 +50,7 @@ HIDDEN = [
 
 
 @pytest.mark.parametrize("path", HIDDEN)
-def test_hidden_path(edge: Edge, path: str) -> None:
+def test_r5_14_hidden_path(edge: Edge, path: str) -> None:
     """A hidden path is 404 JSON in every spelling, and nothing behind the edge is asked."""
     before = len(edge.upstream.heard)
 
@@ -80,14 +80,14 @@ def test_hidden_path(edge: Edge, path: str) -> None:
         ("/ws?token=abc", "/ws?token=abc"),
     ],
 )
-def test_to_the_gateway(edge: Edge, path: str, upstream: str) -> None:
+def test_r5_6_to_r5_11_to_the_gateway(edge: Edge, path: str, upstream: str) -> None:
     """What belongs to the gateway reaches it with path and query as they were written."""
     edge.raw(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
 
     assert edge.upstream.heard[-1].target == upstream
 
 
-def test_what_the_gateway_is_told(edge: Edge) -> None:
+def test_r5_22_what_the_gateway_is_told(edge: Edge) -> None:
     """Host, protocol and address are the edge's word; what the client claims is gone (R5.22)."""
     claims = {
         "X-Forwarded-For": "1.2.3.4",
@@ -156,7 +156,7 @@ def test_correlation_id(edge: Edge, sent: dict[str, str], kept: str | None) -> N
         ("/metrics", "localhost:80", "/metrics"),
     ],
 )
-def test_plain_port_redirects(edge: Edge, target: str, host: str, location: str) -> None:
+def test_r5_1_plain_port_redirects(edge: Edge, target: str, host: str, location: str) -> None:
     """301 to the public origin with path and query unchanged; a foreign host is not named."""
     head = (
         f"POST {target} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx"
@@ -185,7 +185,7 @@ def test_plain_port_redirects(edge: Edge, target: str, host: str, location: str)
         ("/none.woff2", 404, "application/json"),
     ],
 )
-def test_files(edge: Edge, path: str, status: int, kind: str) -> None:
+def test_r5_12_r5_13_r5_15_files(edge: Edge, path: str, status: int, kind: str) -> None:
     """Pages fall back to the index page; missing assets and remotes' files do not (R5.15)."""
     with edge.client() as client:
         reply = client.get(path)
@@ -193,7 +193,7 @@ def test_files(edge: Edge, path: str, status: int, kind: str) -> None:
     assert (reply.status_code, reply.headers["content-type"].split(";")[0]) == (status, kind)
 
 
-def test_description_switched_off(impatient_edge: Edge) -> None:
+def test_r5_11_description_switched_off(impatient_edge: Edge) -> None:
     """Without API_DOCS_ENABLED the paths are 404 and the gateway is not asked (R5.11)."""
     before = len(impatient_edge.upstream.heard)
     with impatient_edge.client() as client:

@@ -78,7 +78,7 @@ async def redis(server: RedisServer) -> AsyncIterator[Redis]:
         await client.aclose()
 
 
-async def test_two_processes_count_together(redis: Redis) -> None:
+async def test_r1_41_two_processes_count_together(redis: Redis) -> None:
     """R1.41: one window per address, however many count into it."""
     one, two = RedisGeneralLimiter(redis, 3, 900_000), RedisGeneralLimiter(redis, 3, 900_000)
     states = [await limiter.count("10.0.0.1") for limiter in (one, two, one, two)]
@@ -104,7 +104,7 @@ async def test_a_window_ends(redis: Redis) -> None:
     assert not state.exceeded
 
 
-async def test_simultaneous_attempts_are_exact(redis: Redis) -> None:
+async def test_r1_43_simultaneous_attempts_are_exact(redis: Redis) -> None:
     """R1.43: of forty at once over two processes six pass."""
     now = time.time()
     limiters = [RedisCredentialLimiter(redis, clock=lambda: now) for _ in range(2)]
@@ -114,7 +114,7 @@ async def test_simultaneous_attempts_are_exact(redis: Redis) -> None:
     assert (await limiters[0].admit("10.0.0.2")).allowed
 
 
-async def test_attempts_come_back_one_every_six_seconds(redis: Redis) -> None:
+async def test_r1_43_attempts_come_back_one_every_six_seconds(redis: Redis) -> None:
     """R1.43, by a clock of our own."""
     now = [1_000_000.0]
     limiter = RedisCredentialLimiter(redis, clock=lambda: now[0])
@@ -128,7 +128,7 @@ async def test_attempts_come_back_one_every_six_seconds(redis: Redis) -> None:
     assert [(await limiter.admit("a")).allowed for _ in range(7)] == [True] * 6 + [False]
 
 
-async def test_without_redis_one_limiter_opens_and_one_holds(
+async def test_r1_45_r6_11_without_redis_one_limiter_opens_and_one_holds(
     server: RedisServer, redis: Redis
 ) -> None:
     """R1.45, R6.11; neither its loss nor its empty return gives a new burst."""
@@ -155,7 +155,7 @@ async def test_without_redis_one_limiter_opens_and_one_holds(
     assert not (await credential.admit("10.0.0.1")).allowed
 
 
-async def test_keys_do_not_meet_those_of_others(redis: Redis) -> None:
+async def test_r6_21_keys_do_not_meet_those_of_others(redis: Redis) -> None:
     """R6.21."""
     await RedisGeneralLimiter(redis, 2, 900_000).count("10.0.0.1")
     await RedisCredentialLimiter(redis).admit("10.0.0.1")

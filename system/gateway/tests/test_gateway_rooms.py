@@ -211,7 +211,7 @@ def test_server_messages_have_their_form() -> None:
     assert messages.iso(1768644000.1239) == "2026-01-17T10:00:00.123Z"
 
 
-def test_pings_come_every_thirty_seconds_and_a_missing_pong_ends() -> None:
+def test_r4_31_pings_come_every_thirty_seconds_and_a_missing_pong_ends() -> None:
     """R4.31."""
     life = Lifetime(now_s=100.0, expires_s=10_000.0)
     assert life.next() == 130.0
@@ -225,7 +225,7 @@ def test_pings_come_every_thirty_seconds_and_a_missing_pong_ends() -> None:
     assert life.due(170.0) == [Due.TERMINATE]
 
 
-def test_a_token_is_warned_of_once_and_then_ends() -> None:
+def test_r4_13_r4_26_a_token_is_warned_of_once_and_then_ends() -> None:
     """R4.13, R4.26; a new token starts over (R4.12)."""
     life = Lifetime(now_s=0.0, expires_s=80.0)
     assert life.next() == 20.0

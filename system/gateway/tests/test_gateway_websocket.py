@@ -586,7 +586,7 @@ async def _stalled(gateway: Running, token: str) -> asyncio.Transport:
     return transport
 
 
-async def test_a_slow_reader_is_closed_and_holds_up_nobody(
+async def test_r4_29_a_slow_reader_is_closed_and_holds_up_nobody(
     gateway: Running, connect: Connect
 ) -> None:
     """R4.29: memory stays bounded, others get every event in time."""
@@ -650,7 +650,7 @@ async def test_a_stuck_client_is_dropped_when_its_session_is_revoked(
     stalled.abort()
 
 
-async def test_a_dead_peer_is_dropped(
+async def test_r4_31_a_dead_peer_is_dropped(
     gateway: Running, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """R4.31: pings come, who does not answer is terminated, who does stays."""
@@ -670,7 +670,7 @@ async def test_a_dead_peer_is_dropped(
     await alive.nothing()
 
 
-async def test_shutdown_says_goodbye(gateway: Running, connect: Connect) -> None:
+async def test_r4_30_shutdown_says_goodbye(gateway: Running, connect: Connect) -> None:
     """R4.30."""
     peers = [await connect(), await connect("bob")]
     await gateway.realtime.close()

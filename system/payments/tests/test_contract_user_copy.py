@@ -134,7 +134,7 @@ def test_r1_112_suspended_users_cannot_be_paid(
     made(customer.pay(other))
 
 
-def test_r3_42_a_renamed_user_is_seen_renamed(
+def test_r3_42_r6_6_a_renamed_user_is_seen_renamed(
     register: Register, customer: User, administration: Administration
 ) -> None:
     """In payments and among recipients, though both were cached (R6.6)."""
