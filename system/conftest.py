@@ -46,6 +46,10 @@ class RunningStack:
         """Restart a part with variables set or replaced."""
         self._stack.restart(part, Override(environment=environment))
 
+    def restart_wrapped(self, part: str, *prefix: str) -> None:
+        """Restart a part with a prefix before its command; ``python`` is the stack's own."""
+        self._stack.restart(part, Override(command_prefix=prefix))
+
     def account(self, role: str) -> dict[str, str]:
         """E-mail and password of the seeded ``admin``, ``customer`` or ``vendor``."""
         found: dict[str, str] = self.target["accounts"][role]

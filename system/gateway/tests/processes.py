@@ -11,8 +11,6 @@ from typing import Any, Final
 
 import aiohttp
 
-from system.stack.native import Override
-
 # R4.31's 30 s and 10 s made short from outside: the module is changed before the gateway starts.
 _SHORT_PINGS: Final = """
 import runpy, sys
@@ -23,7 +21,7 @@ module = sys.argv[sys.argv.index("-m") + 1]
 sys.argv = [module]
 runpy.run_module(module, run_name="__main__", alter_sys=True)
 """
-SHORT_PINGS: Final = Override(command_prefix=("python", "-c", _SHORT_PINGS))
+SHORT_PINGS: Final = ("python", "-c", _SHORT_PINGS)
 
 
 @contextlib.asynccontextmanager
