@@ -453,6 +453,28 @@ def test_r6_22_an_address_is_forgotten_with_every_change(people: People, redis: 
     assert again.json()["data"]["user"]["id"] == person.id
 
 
+TYPES = {
+    "auth": {"user"},
+    "payments": {"payment", "payment_list", "payment_report", "recipients"},
+    "profile": {"profile", "preferences"},
+}
+
+
+@pytest.mark.parametrize("service", TYPES)
+def test_r6_13_to_r6_19_each_kind_of_entry_has_its_type(
+    stack: Any, people: People, service: str
+) -> None:
+    """As `cache_type` of the metrics: a HIT of each kind is counted under its name (R7.6)."""
+    vendor, payer = people.member("vendor"), people.newcomer()
+    payment = payer.pay(vendor)
+    vendor.get("/api/payments/reports")
+    for path in (*CACHED, f"/api/payments/{payment}", "/api/payments/reports"):
+        vendor.warm(path)
+    text = httpx.get(f"{stack.services[service]}/metrics").text
+    found = re.findall(r'^cache_hits_total\{cache_type="(\w+)"\} (\S+)$', text, re.MULTILINE)
+    assert {name for name, value in found if float(value) > 0} == TYPES[service]
+
+
 @pytest.mark.parametrize("service", ["auth", "payments", "profile"])
 def test_the_cache_tells_operators_how_it_is(stack: Any, people: People, service: str) -> None:
     """`/internal/cache` counts what X-Cache said, needs the token, and is not public (R1.153)."""
