@@ -16,7 +16,7 @@ import pytest
 from aiohttp import ClientWebSocketResponse, WSMsgType
 
 from system.gateway.domain import lifetime, messages
-from system.gateway.entrypoints.websocket import SLOW_WAIT_S
+from system.gateway.entrypoints.websocket import SLOW_WAIT_S, Socket
 from system.gateway.ports import Parties
 from system.gateway.tests.stand_ins import (
     ADMIN,
@@ -744,3 +744,47 @@ async def test_metrics_count_what_happened(
     assert moved("websocket_connections", before, after) == 0
     assert moved("http_active_connections", before, after) == 0
     assert moved('websocket_closed_total{code="1000"}', before, after) == 1
+
+
+class _Stuck:
+    """A transport, its request and its writer, whose client takes nothing."""
+
+    writing_paused = True
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.protocol = self.writer = self
+
+    def get_extra_info(self, _: str) -> None:
+        """No kernel buffer to set."""
+
+    def is_closing(self) -> bool:
+        return False
+
+    def get_write_buffer_size(self) -> int:
+        return 1
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+
+    def abort(self) -> None:
+        """Nothing to drop."""
+
+    async def drain(self) -> None:
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize(
+    ("size", "most"), [(10, 1_000), (1_000, 1_000), (2_048, 512), (1_048_576, 1)]
+)
+async def test_r4_29_exactly_so_much_may_wait(size: int, most: int) -> None:
+    """1,000 messages or 1 MiB, whichever comes first; one more closes with 1013."""
+    stuck = _Stuck()
+    connection = Socket(stuck, stuck)  # type: ignore[arg-type] # as much as `Socket` uses of both
+    for _ in range(most):
+        connection.send(b"x" * size)
+    assert (connection.code, stuck.written) == (1006, [])
+    connection.send(b"x")
+    assert connection.code == 1013
+    assert [frame[2:4] for frame in stuck.written] == [(1013).to_bytes(2)]
+    connection.release()
