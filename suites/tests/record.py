@@ -1,8 +1,9 @@
 """``python -m suites.tests.record RUN…``: keep a run's evidence as cases for the checks' tests.
 
-A PASS becomes the case ``pass``; a FAIL becomes ``fail-<name of the run folder>``, which for a run
-of ``python -m defects`` is the defect. What is there under the same name is replaced; edited
-recordings of a broken platform (``fail-…``) go when the first real one comes.
+Of a sound platform every PASS becomes the case ``pass``. Of a broken one (``--broken``) every FAIL
+becomes ``fail-<name of the run folder>``, which for a run of ``python -m defects`` is the defect.
+What is there under the same name is replaced; edited recordings of a broken platform go when the
+first real one comes.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m suites.tests.record", description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders")
     parser.add_argument(
+        "--broken", action="store_true", help="the platform was broken: record what failed"
+    )
+    parser.add_argument(
         "--criterion", action="append", default=[], metavar="ID", help="only these; repeat"
     )
     given = parser.parse_args(arguments)
@@ -35,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
         kept = [
             record(folder, entry)
             for entry in run.read_result(folder).verdicts
-            if entry.verdict in (Verdict.PASS, Verdict.FAIL)
+            if entry.verdict is (Verdict.FAIL if given.broken else Verdict.PASS)
             and (not given.criterion or entry.criterion in given.criterion)
         ]
         for case in kept:
