@@ -192,6 +192,10 @@ class Burst:
         """True when all are answered."""
         return all(future.done() for future in self._futures.values())
 
+    def begun(self) -> bool:
+        """True when at least one is answered."""
+        return any(future.done() for future in self._futures.values())
+
     def answers(self) -> dict[str, httpx.Response]:
         """Wait for all answers; a connection that broke is an error here."""
         found = {key: future.result() for key, future in self._futures.items()}

@@ -32,11 +32,13 @@ def _exit_code(pid: int) -> int | None:
 
 @contextmanager
 def _ended(stack: RunningStack, part: str) -> Iterator[int]:
-    """A process that the test ends by its pid; started again afterwards."""
+    """A process that the test ends by its pid; another runs afterwards, whatever became of it."""
+    pid = pids(stack)[part]
+    assert pid > 0  # 0 would name the tests' own processes
     try:
-        yield pids(stack)[part]
+        yield pid
     finally:
-        stack.control(part, "start")
+        stack.control(part, "restart")
 
 
 def _refuses(stack: RunningStack, part: str) -> bool:
