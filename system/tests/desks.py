@@ -256,15 +256,20 @@ def away(stack: RunningStack, part: str, manner: str = "stop") -> Iterator[None]
 
 
 @contextmanager
-def locked(stack: RunningStack, service: str) -> Iterator[Callable[[], int]]:
-    """The table that a service's write needs, locked against it; gives who waits for the lock.
+def locked(
+    stack: RunningStack, service: str, table: str | None = None
+) -> Iterator[Callable[[], int]]:
+    """A table locked against its service; gives who waits for the lock.
+
+    Args:
+        table: the one that the service's write needs if not named.
 
     Yields:
         a function that tells how many of the service's statements wait.
     """
     url = stack.database(service)
     with psycopg.connect(url) as holder, psycopg.connect(url, autocommit=True) as watcher:
-        holder.execute(f"LOCK TABLE {_KINDS[service].table} IN ACCESS EXCLUSIVE MODE")
+        holder.execute(f"LOCK TABLE {table or table_of(service)} IN ACCESS EXCLUSIVE MODE")
 
         def blocked() -> int:
             row = watcher.execute(

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from system.conftest import RunningStack
-from system.tests.desks import SERVICES, Burst, Desk, locked, pids, until
+from system.tests.desks import SERVICES, Burst, Desk, locked, new_key, pids, until
 
 pytestmark = pytest.mark.platform
 
@@ -70,6 +70,22 @@ def test_r0_11_a_service_finishes_what_is_under_way(
 
     assert [answer.status_code for answer in answers.values() if not answer.is_success] == []
     desk.all_arrived_once(service, answers)
+
+
+def test_r0_11_a_service_finishes_the_event_it_handles(well: RunningStack, desk: Desk) -> None:
+    """An audit row that waits for a lock at SIGTERM is there when the process has ended, once."""
+    key = new_key()
+    with _ended(well, "admin") as pid:
+        with locked(well, "admin", "audit_logs") as blocked:
+            assert desk.write("payments", key).is_success
+            until(lambda: blocked() > 0, 5)
+            os.kill(pid, signal.SIGTERM)
+            until(lambda: _refuses(well, "admin"), 5)
+            assert _exit_code(pid) is None
+        until(lambda: _exit_code(pid) is not None, _GRACE_S)
+        assert _exit_code(pid) == 0
+        assert desk.arrivals("payments", key) == 1
+    desk.all_arrived_once("payments", [key])
 
 
 async def test_r0_11_the_gateway_finishes_what_is_under_way(well: RunningStack, desk: Desk) -> None:
