@@ -331,7 +331,7 @@ class Cache:
         It only looks: neither an open circuit nor a doubt ends by it.
         """
         try:
-            async with Patience(self._timeout_s):
+            async with Patience(self._timeout_s), self._places:
                 await cast("Awaitable[object]", self._redis.ping())
         except (RedisError, OSError, TimeoutError):
             return CacheHealth(reachable=False, trusted=self._doubts == self._settled)
@@ -342,7 +342,7 @@ class Cache:
         found: Counter[str] = Counter()
         counted: set[bytes] = set()  # SCAN may show a key twice
         try:
-            async with asyncio.timeout(_COUNTING_S):
+            async with asyncio.timeout(_COUNTING_S), self._places:
                 async for key in self._redis.scan_iter(f"{self._service}:*", count=_KEYS_A_STEP):
                     if key in counted:
                         continue
