@@ -83,7 +83,7 @@ def observe(trial: Trial) -> dict[str, Any]:
         amqp, everything, failing_at, trial.limits["dead_within_seconds"] + 3
     )
     trial.progress("using the operator's tool")
-    tool = _use_tool(trial, amqp, failing, everything)
+    tool = _use_tool(trial, amqp, nonce, failing, everything)
     left = diagnostics.take_dead_letters(amqp, nonce, 2.0, expected_malformed + len(SERVICES))
     return {
         "before": found_before,
@@ -119,7 +119,7 @@ def _wait_for_depth(amqp: Any, wanted: int, since: float, seconds: float) -> flo
 
 
 def _use_tool(
-    trial: Trial, amqp: Any, failing: Mapping[str, str], everything: int
+    trial: Trial, amqp: Any, nonce: str, failing: Mapping[str, str], everything: int
 ) -> dict[str, Any]:
     """List, inspect, replay one failed probe of each queue, refuse a purge, purge if alone."""
     listed = _dlq(trial, "list", "--json")
@@ -131,7 +131,6 @@ def _use_tool(
     deadline = time.monotonic() + 10
     probe: dict[str, Any] = {}
     while time.monotonic() < deadline and not probe.get("processedAt"):
-        nonce = json.loads(_body_of(inspected) or "{}").get("data", {}).get("nonce", "")
         found = [p for p in diagnostics.read(trial, "payments", nonce) if p["eventId"] == mine]
         probe = found[0] if found else {}
         time.sleep(0.1)
@@ -163,15 +162,6 @@ def _dlq(trial: Trial, *arguments: str) -> dict[str, Any]:
     except ValueError:
         document = None
     return {"exit": done.returncode, "json": document, "stderr": done.stderr[-300:]}
-
-
-def _body_of(inspected: Mapping[str, Any]) -> str:
-    document = inspected["json"]
-    first = document[0] if isinstance(document, list) and document else document
-    body = first.get("body") if isinstance(first, dict) else None
-    if body is None:
-        return ""
-    return body if isinstance(body, str) else json.dumps(body)
 
 
 def check(evidence: Evidence, limits: Limits) -> Outcome:
