@@ -71,8 +71,13 @@ def kill_matrix(stack: Stack, chosen: Sequence[Defect], folder: Path) -> matrix.
     for defect in chosen:
         sys.stdout.write(f"\napplying {defect.id}: {defect.breaks}\n")
         sys.stdout.flush()
-        with applied(stack, defect):
-            entries = _trial(stack, sorted(defect.noticed_by), folder / defect.id)
+        try:
+            with applied(stack, defect):
+                entries = _trial(stack, sorted(defect.noticed_by), folder / defect.id)
+        except StackError as error:  # the others are still worth their turn
+            sys.stdout.write(f"{error}\n")
+            rows.append(matrix.Row(defect.id, defect.breaks, matrix.Fate.NOT_APPLIED, ()))
+            continue
         rows.append(matrix.judge(defect, entries))
     after = _trial(stack, everyone, folder / "after")
     return matrix.Matrix(

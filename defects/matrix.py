@@ -19,6 +19,7 @@ class Fate(StrEnum):
     KILLED = "killed by the named criterion for the stated reason"
     KILLED_BY_ANOTHER = "killed by another"
     SURVIVED = "survived"
+    NOT_APPLIED = "could not be applied"
 
 
 class Cell(msgspec.Struct, frozen=True):

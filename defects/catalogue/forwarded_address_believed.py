@@ -3,11 +3,12 @@
 from defects.defect import Defect, replaced
 
 _MAP = "map $http_x_forwarded_for $believed { '' $remote_addr; default $http_x_forwarded_for; }"
+_ZONE = "    limit_req_zone $limit_key zone=api"  # a place at the level of http
 
 
 def _believe(nginx: str) -> str:
     return replaced(
-        replaced(nginx, "http {\n", f"http {{\n    {_MAP}\n"),
+        replaced(nginx, _ZONE, f"    {_MAP}\n{_ZONE}"),
         "proxy_set_header X-Forwarded-For $remote_addr",
         "proxy_set_header X-Forwarded-For $believed",
     )

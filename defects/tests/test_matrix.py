@@ -64,6 +64,7 @@ def test_a_defect_is_killed_only_by_the_named_criteria_for_the_stated_reason(
         (Verdict.PASS, Verdict.FAIL, Fate.KILLED, False),
         (Verdict.PASS, Verdict.PASS, Fate.KILLED_BY_ANOTHER, False),
         (Verdict.PASS, Verdict.PASS, Fate.SURVIVED, False),
+        (Verdict.PASS, Verdict.PASS, Fate.NOT_APPLIED, False),
     ],
 )
 def test_a_matrix_is_sound_only_with_clean_controls(
