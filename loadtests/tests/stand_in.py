@@ -59,6 +59,9 @@ class StandIn:
                     await self._serve_one(reader, writer)
         finally:
             writer.close()
+            # Until then the socket is open, and the loop may be closed before.
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
 
     async def _serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
