@@ -11,7 +11,6 @@ from typing import Any
 
 from harness.criterion import Access, Criterion, Effect
 from harness.evidence import Evidence
-from harness.probe import CouldNotObserve
 from harness.tally import Tally
 from harness.thresholds import Limits
 from harness.trial import Trial
@@ -55,9 +54,9 @@ def observe(trial: Trial) -> dict[str, Any]:
     nonce = diagnostics.new_nonce()
     for service in SERVICES:
         diagnostics.read(trial, service, nonce)
-    # Whoever was disturbed a moment ago may still be on his way back (R3.20).
-    if broker.wait_for_consumers(amqp, map(queue_of, SERVICES), 20.0) is None:
-        raise CouldNotObserve("not every service's queue had a consumer within 20 s")
+    # Whoever was disturbed a moment ago may still be on his way back (R3.20); whoever does not
+    # come back leaves his letters undelivered, which is seen below.
+    broker.wait_for_consumers(amqp, map(queue_of, SERVICES), 20.0)
     found_before = broker.queue_depth(amqp, "events.dlq")
     sent_at = time.monotonic()
     with broker.channel(amqp) as channel:
