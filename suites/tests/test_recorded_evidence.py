@@ -45,10 +45,6 @@ def test_recorded_evidence_is_judged_as_named(path: Path) -> None:
     assert outcome.verdict is VERDICTS[path.name.split("-")[0]], outcome.reason
 
 
-# Criteria whose evidence of a sound and of a broken platform is still to be recorded.
-TO_RECORD = {"broker-restart", "cache-speedup", "dead-letter", "forwarded-headers", "migration"}
-
-
 def test_criteria_have_passing_and_failing_evidence() -> None:
     """A criterion without recorded evidence of both kinds is not proven able to tell."""
     unproven = set()
@@ -58,7 +54,7 @@ def test_criteria_have_passing_and_failing_evidence() -> None:
         if not {"pass", "fail"} <= kinds:
             unproven.add(criterion)
 
-    assert unproven == TO_RECORD
+    assert unproven == set()
 
 
 def test_thresholds_name_known_criteria_only() -> None:
