@@ -96,7 +96,13 @@ def _broadcast(target: Target) -> dict[str, float]:
                 "timestamp": stamp,
                 "source": "admin-service",
                 "data": {"key": "public.bench", "updatedBy": None, "updatedAt": stamp},
-                "metadata": {"correlationId": key, "eventType": "system", "actorId": None},
+                "metadata": {
+                    "correlationId": key,
+                    "eventType": "system",
+                    "actorId": None,
+                    "ipAddress": "127.0.0.1",
+                    "userAgent": "bench",
+                },
             }
             sent[key] = time.monotonic()
             channel.basic_publish(
