@@ -63,15 +63,14 @@ def observe(trial: Trial) -> dict[str, Any]:
     urls = {service: db.url for service, db in trial.target.access.db.items()}
     if missing := [service for service in SERVICES if service not in urls]:
         raise CouldNotObserve(f"no [access.db] of {', '.join(missing)}")
-    folder = Path(tempfile.mkdtemp(prefix="seatrial-migration-"))
-    tool = Tool(trial.target, folder)
-    try:
-        trial.progress(f"a legacy database of {trial.limits['rows']:,} rows")
-        tool.generate(trial.limits["rows"])
-        return _Way(trial, tool, urls).go()
-    finally:
-        tool.legacy("down")
-        shutil.rmtree(folder, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="seatrial-migration-") as folder:
+        tool = Tool(trial.target, Path(folder))
+        try:
+            trial.progress(f"a legacy database of {trial.limits['rows']:,} rows")
+            tool.generate(trial.limits["rows"])
+            return _Way(trial, tool, urls).go()
+        finally:
+            tool.legacy("down")
 
 
 class _Way:
