@@ -16,13 +16,15 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, Final, NoReturn
 from urllib.parse import urlsplit
 
 import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from system.platform.http.trusted_proxies import trusted_proxies
 
 VERSION: Final = "0.1.0"
 SERVICES: Final = ("auth", "payments", "admin", "profile")
@@ -257,11 +259,11 @@ def _origins(value: str) -> tuple[str, ...]:
     return tuple(_origin(item) for item in _items(value))
 
 
-def _addresses(value: str) -> frozenset[str]:
+def _proxies(value: str) -> frozenset[str]:
     try:
-        return frozenset(str(ip_address(item)) for item in _items(value))
+        return trusted_proxies(_items(value))
     except ValueError as error:
-        raise _Unusable(f"{error}; expected addresses, comma-separated") from None
+        raise _Unusable(f"{error}; expected addresses or networks, comma-separated") from None
 
 
 def _networks(value: str) -> tuple[Network, ...]:
@@ -625,8 +627,8 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         "trusted_proxies",
         "",
         EVERY_PROCESS,
-        _addresses,
-        "Addresses whose X-Forwarded-For is believed, comma-separated.",
+        _proxies,
+        "Addresses and networks whose X-Forwarded-For is believed, comma-separated.",
     ),
     Variable(
         "RATE_LIMIT_EXEMPT",

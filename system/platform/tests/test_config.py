@@ -220,6 +220,7 @@ def test_the_default_broker_url_is_judged_too() -> None:
         ("ARGON2_MEMORY_KIB", "19455"),
         ("ARGON2_TIME", "1"),
         ("TRUSTED_PROXIES", "localhost"),
+        ("TRUSTED_PROXIES", "10.244.0.1/16"),
         ("DIAGNOSTICS_ENABLED", "maybe"),
         ("SECRETS_ENCRYPTION_KEY", "c2hvcnQ="),
         ("PUBLIC_ORIGIN", "https://localhost/path"),
