@@ -75,7 +75,7 @@ def build(settings: Settings) -> Litestar:
     """Make the application; nothing is opened before its start."""
     db = Database(settings.database_url)
     store = PostgresStore(db)
-    redis = redis_connection.connect(settings.redis_url)
+    redis = redis_connection.connect(settings.redis_url, repeatable=True)
     # Session check and cache share it: a read waits for a missing Redis once, not twice (R6.9).
     circuit = Circuit()
     cache = Cache(

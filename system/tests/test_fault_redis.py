@@ -40,6 +40,10 @@ def _seen(answer: httpx.Response) -> tuple[int, str | None]:
     return answer.status_code, answer.headers.get("X-Cache")
 
 
+def _is_hit(read: Callable[[str], tuple[int, str | None]], service: str) -> bool:
+    return read(service) == (200, "HIT")
+
+
 def _timed(act: Callable[[], httpx.Response]) -> float:
     began = time.monotonic()
     assert act().status_code == 200
@@ -84,6 +88,27 @@ def test_r6_9_redis_is_away_and_returns(well: RunningStack, desk: Desk, manner: 
     assert pids(well) == processes
     for service, key in keys.items():
         desk.all_arrived_once(service, [key])
+
+
+def test_r6_2_services_that_were_idle_while_redis_restarted(well: RunningStack, desk: Desk) -> None:
+    """Each answers its next read with MISS and the one after with HIT: nobody asked meanwhile."""
+    reads = {
+        "auth": ("/api/auth/me", "customer"),
+        "payments": ("/api/payments", "customer"),
+        "profile": ("/api/profile", "vendor"),
+    }
+
+    def read(service: str) -> tuple[int, str | None]:
+        path, role = reads[service]
+        return _seen(desk.ask("GET", path, role))
+
+    for service in reads:
+        until(partial(_is_hit, read, service), 10)
+    well.control("redis", "restart")
+
+    seen = {service: [read(service), read(service)] for service in reads}
+
+    assert seen == {service: [(200, "MISS"), (200, "HIT")] for service in reads}
 
 
 def test_r1_45_limits_without_redis(well: RunningStack) -> None:

@@ -11,7 +11,8 @@ How staleness is kept out:
   goes to the database (BYPASS) and nothing is stored, without waiting for Redis, until the
   service's epoch has been replaced in Redis, which voids every entry at once.  A write that could
   not invalidate tells the other instances through the database (`Notices`) before it is answered,
-  so none of them serves old entries when Redis returns.
+  so none of them serves old entries when Redis returns.  Whoever finds the scripts forgotten has
+  a Redis that answers: it waits for the new epoch within its own time and goes on (MISS).
 - Failed reads cast no doubt on what is stored: after three in a row the cache only stops asking,
   until a probe succeeds.
 
@@ -34,7 +35,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Protocol, cast
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from system.platform.cache.circuit import Circuit
 from system.platform.cache.keys import TAG_TTL_S, Entry, cache_types
@@ -221,7 +222,11 @@ class Cache:
         self._circuit.on_open = self._recover
         # The client's own limit lies above `Patience`, which knows better when to give up.
         self._redis = connect(
-            redis_url, timeout_s=timeout_s + _CLIENT_MARGIN_S, max_connections=_CONNECTIONS
+            redis_url,
+            timeout_s=timeout_s + _CLIENT_MARGIN_S,
+            # One more, for the recovery, which does not queue behind those it works for.
+            max_connections=_CONNECTIONS + 1,
+            repeatable=True,
         )
         self._service = service
         self._counts: defaultdict[str, Counter[Outcome]] = defaultdict(Counter)
@@ -477,15 +482,17 @@ class Cache:
     ) -> object:
         """Run a script; a failure becomes `_Unavailable`, and doubt where it may hide a loss."""
         started = self._circuit.clock()
+        doubts = self._doubts
         try:
-            async with Patience(timeout_s), self._places:
-                result: object = await cast(
-                    "Awaitable[object]",
-                    self._redis.evalsha(script.digest, len(keys), *keys, *arguments),
-                )
+            async with Patience(timeout_s):
+                try:
+                    result = await self._evaluate(script, keys, arguments)
+                except NoScriptError:
+                    # Redis restarted and may have lost removals.
+                    await self._renewed_since(doubts)
+                    result = await self._evaluate(script, keys, arguments)
         except ResponseError as error:
-            # NOSCRIPT: Redis restarted and may have lost removals.  Others (out of memory, loading,
-            # read only) mean that removals do not happen either.
+            # Out of memory, loading, read only: removals do not happen either.
             _log.warning("cache in doubt: Redis refused a script: %s", str(error)[:100])
             self.doubt()
             raise _Unavailable from error
@@ -498,6 +505,23 @@ class Cache:
             )
         self._circuit.succeeded()
         return result
+
+    async def _evaluate(
+        self, script: Script, keys: list[str], arguments: list[str | bytes]
+    ) -> object:
+        async with self._places:
+            return await cast(
+                "Awaitable[object]",
+                self._redis.evalsha(script.digest, len(keys), *keys, *arguments),
+            )
+
+    async def _renewed_since(self, doubts: int) -> None:
+        """Wait until the epoch has been replaced, once for all who find the scripts forgotten."""
+        if self._doubts == doubts:
+            _log.warning("cache in doubt: Redis forgot the scripts, as by a restart")
+            self.doubt()
+        while self._doubts != self._settled and self._recovery is not None and not self._closed:
+            await asyncio.wait((self._recovery,))
 
     def _recover(self) -> None:
         if self._closed or (self._recovery is not None and not self._recovery.done()):

@@ -419,6 +419,57 @@ async def test_r6_9_a_restart_nobody_noticed_voids_the_contents(
     assert bodies == [b"9"] * 3
 
 
+@pytest.mark.parametrize("noticed", ["closed", "unseen"])
+async def test_r6_2_after_a_restart_of_redis_the_next_read_is_a_miss_then_a_hit(
+    redis_server: Server, cache: Cache, noticed: str
+) -> None:
+    """A service that was idle meanwhile asks Redis again at once, and trusts nothing old (R0.10).
+
+    Its connection is either known to be closed, or found dead only when it is used.
+    """
+    database = Database()
+    await cache.read(ENTRY, database.load)
+    redis_server.kill()
+    redis_server.start()
+    if noticed == "closed":
+        await asyncio.sleep(0.05)  # the event loop reads the end of the connection
+    database.value = 9
+
+    seen = [shape(await cache.read(ENTRY, database.load)) for _ in range(2)]
+
+    assert seen == [(b"9", "MISS"), (b"9", "HIT")]
+
+
+async def test_r6_8_after_a_restart_of_redis_many_readers_renew_it_once(
+    redis_server: Server, cache: Cache
+) -> None:
+    """All of them wait for one renewal: one loads, none is answered past the cache."""
+    database = Database()
+    await cache.read(ENTRY, database.load)
+    redis_server.kill()
+    redis_server.start()
+
+    seen = await asyncio.gather(*(cache.read(ENTRY, database.load) for _ in range(20)))
+
+    assert sorted(answer.outcome.value for answer in seen) == ["HIT"] * 19 + ["MISS"]
+    assert database.loads == 2
+
+
+async def test_r6_5_after_a_restart_of_redis_a_write_removes_and_the_next_read_is_a_miss(
+    redis_server: Server, cache: Cache
+) -> None:
+    """The first to meet the restart is a write: the cache is in use again when it is answered."""
+    database = Database()
+    await cache.read(ENTRY, database.load)
+    redis_server.kill()
+    redis_server.start()
+
+    await database.write(cache)
+
+    seen = [shape(await cache.read(ENTRY, database.load)) for _ in range(2)]
+    assert seen == [(b"1", "MISS"), (b"1", "HIT")]
+
+
 async def test_a_new_process_does_not_trust_what_it_finds(redis_server: Server) -> None:
     """A process that died with an unpaid removal leaves nothing that its successor serves."""
     database = Database()
