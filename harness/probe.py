@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 import httpx
 
+from harness import addresses
+
 T = TypeVar("T")
 
 
@@ -60,19 +62,19 @@ def tls_context(ca: str) -> ssl.SSLContext:
 def http_client(
     base_url: str, *, ca: str = "", address: str | None = None, timeout: float = 10.0
 ) -> httpx.Client:
-    """A synchronous HTTP/1.1 client bound to a source address; follows no redirect.
+    """A synchronous HTTP/1.1 client from a source address; follows no redirect.
 
     Args:
         base_url: scheme, host and port.
         ca: CA file for https.
-        address: source address to bind, so that limits and audits see it.
+        address: source address that limits and audits see, bound or by relay.
         timeout: seconds for connect, read and write each.
     """
     # Building a context costs tens of milliseconds, which a probe would count as the target's.
     verify: ssl.SSLContext | bool = tls_context(ca) if base_url.startswith("https") else False
-    transport = httpx.HTTPTransport(
+    transport = addresses.Transport(
         verify=verify,
-        local_address=address,
+        address=address,
         limits=httpx.Limits(max_connections=100, max_keepalive_connections=20),
     )
     return httpx.Client(

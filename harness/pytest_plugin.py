@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from harness import hooks, run, thresholds
+from harness import addresses, hooks, run, thresholds
 from harness import target as target_module
 from harness.criterion import Criterion, Effect
 from harness.probe import CouldNotObserve
@@ -260,6 +260,7 @@ class TrialSession:
             self.lock.acquire()
         except (TargetError, run.RunLocked) as error:
             raise pytest.UsageError(str(error)) from error
+        addresses.use(self.target.addresses.relays)
         memory = self.folder.parent / ".addresses"
         memory.mkdir(parents=True, exist_ok=True)
         self.addresses = AddressBook(self.target, memory / f"{self.lock.digest}.json")
@@ -383,6 +384,7 @@ class TrialSession:
             sys.stderr.write(f"the run's result could not be rendered or cleaned up: {error}\n")
             exit_status = int(pytest.ExitCode.INTERNAL_ERROR)
         finally:
+            addresses.use({})
             if self.lock:
                 self.lock.release()
         self.progress.summary(self.verdicts(), exit_status, self.folder)

@@ -39,10 +39,16 @@ class Http(msgspec.Struct, frozen=True):
 
 
 class Addresses(msgspec.Struct, frozen=True):
-    """Source addresses a prober may bind: free of rate limits, and limited (a network)."""
+    """Source addresses of probes: free of rate limits, and limited (a network).
+
+    Attributes:
+        relays: ``host:port`` of a place → ``host:port`` of the relay that connects to it from any
+            of these addresses; empty where this machine can bind them itself.
+    """
 
     exempt: tuple[str, ...] = ()
     limited: str = ""
+    relays: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class Service(msgspec.Struct, frozen=True):
@@ -264,3 +270,7 @@ def _faults(target: Target) -> Iterator[str]:
                 ipaddress.ip_network(text)
             except ValueError:
                 yield f"addresses: {text!r} is neither an address nor a network"
+    for place in (*target.addresses.relays, *target.addresses.relays.values()):
+        host, _, port = place.rpartition(":")
+        if not host or not port.isdecimal():
+            yield f"addresses.relays: {place!r} is no place, expected host:port"

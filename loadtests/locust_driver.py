@@ -19,6 +19,8 @@ import msgspec
 from gevent import subprocess
 from gevent.event import Event
 
+from harness import addresses
+from harness import target as targets
 from loadtests.engine.measure import process_environment
 from loadtests.engine.plan import Plan, PlanError, decode, encode
 from loadtests.engine.samples import Failure
@@ -188,6 +190,7 @@ class EngineDriver:
         )
         if done.returncode != 0:
             raise _NotPrepared(done.stderr.decode(errors="replace").strip()[-2000:])
+        addresses.use(targets.load(Path(self._source.target)).addresses.relays)  # for the engine
         for line in done.stdout.decode().splitlines():
             _logger.info(line)
         return prepared.read_bytes()

@@ -45,6 +45,7 @@ def test_the_least_file_is_a_target(tmp_path: Path) -> None:
         (_document(http={"origin": "https://a", "ca": "/no/such.pem"}), "no such file"),
         (_document(addresses={"exempt": ["somewhere"]}), "'somewhere' is neither"),
         (_document(addresses={"limited": "1.2.3.4/99"}), "'1.2.3.4/99' is neither"),
+        (_document(addresses={"relays": {"localhost:1": "nowhere"}}), "'nowhere' is no place"),
     ],
 )
 def test_a_wrong_file_is_told_precisely(document: dict[str, Any], words: str) -> None:

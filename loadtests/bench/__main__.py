@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from harness import addresses
 from harness import target as target_module
 from harness.probe import CouldNotObserve
 from harness.target import TargetError
@@ -36,7 +37,9 @@ def main(arguments: list[str] | None = None) -> int:
     if given.target is None:
         parser.error(f"{given.bench} needs --target FILE; `python -m system status` names it")
     try:
-        _BENCHES[given.bench](target_module.load(given.target))
+        target = target_module.load(given.target)
+        addresses.use(target.addresses.relays)
+        _BENCHES[given.bench](target)
     except (CouldNotObserve, TargetError) as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -33,6 +33,7 @@ from loadtests.engine.samples import (
 )
 from loadtests.engine.schedule import LiveSchedule, due_times
 from loadtests.engine.sockets import (
+    Way,
     allow_open_files,
     client_tls,
     connected_socket,
@@ -83,8 +84,7 @@ class LoadGenerator:
         self._open: set[Connection] = set()
         self._attempts: set[asyncio.Task[None]] = set()
         self._opening = 0
-        self._family = 0
-        self._peer: Any = None
+        self._way: Way | None = None
         self._fault: BaseException | None = None
         self._resent: set[int] = set()
         self._health = HealthWatch()
@@ -205,7 +205,7 @@ class LoadGenerator:
         self._hostname = split.hostname or ""
         self._tls = client_tls(plan.ca) if split.scheme == "https" else None
         with contextlib.suppress(OSError):  # every request will say that it could not connect
-            self._family, self._peer = await look_up(self._hostname, plan.port, plan.addresses)
+            self._way = await look_up(self._hostname, plan.port, plan.addresses)
         for _ in range(plan.connections):
             self._open_one()
         if self._attempts:
@@ -338,9 +338,9 @@ class LoadGenerator:
                 self._open_for_waiting()
 
     async def _connect_from(self, address: str | None, connection: Connection) -> None:
-        if self._peer is None:
+        if self._way is None:
             raise OSError(f"{self._hostname} has no address")
-        sock = await connected_socket(self._family, self._peer, address)
+        sock = await connected_socket(self._way, address)
         try:
             await self._loop.create_connection(
                 lambda: connection,

@@ -12,7 +12,7 @@ import msgspec
 from picows import WSCloseCode, WSError, WSHandshakeError, ws_connect
 
 from loadtests.engine.health import HealthWatch
-from loadtests.engine.sockets import allow_open_files, client_tls, connected_socket, look_up
+from loadtests.engine.sockets import Way, allow_open_files, client_tls, connected_socket, look_up
 from loadtests.swarm.client import ClientRecord, Message, Payload, SwarmListener
 from loadtests.swarm.plan import SwarmPlan
 
@@ -67,7 +67,7 @@ class Hive:
         split = self._plan.split_url
         host = split.hostname or ""
         try:
-            where = await look_up(host, self._plan.port, self._plan.addresses)
+            way = await look_up(host, self._plan.port, self._plan.addresses)
         except OSError as error:
             for record in self.records:
                 record.error = f"{type(error).__name__}: {error}"
@@ -79,20 +79,19 @@ class Hive:
             pause = began + number / self._plan.connect_rate - time.monotonic()
             if pause > 0:
                 await asyncio.sleep(pause)
-            tasks.append(asyncio.create_task(self._connect_one(number, where, tls)))
+            tasks.append(asyncio.create_task(self._connect_one(number, way, tls)))
         await asyncio.gather(*tasks)
         await self._wait(
             lambda: all(r.welcomed is not None for r in self.records if r.is_open),
             self._plan.connect_timeout,
         )
 
-    async def _connect_one(self, number: int, where: tuple[int, Any], tls: Any) -> None:
+    async def _connect_one(self, number: int, way: Way, tls: Any) -> None:
         record = self.records[number]
-        family, peer = where
         listener = SwarmListener(record, self._number_of, self._changed.set)
         try:
             async with asyncio.timeout(self._plan.connect_timeout):
-                sock = await connected_socket(family, peer, record.address or None)
+                sock = await connected_socket(way, record.address or None)
                 await ws_connect(
                     lambda: listener,
                     self._plan.url,

@@ -11,6 +11,7 @@ import os
 import sys
 from pathlib import Path
 
+from harness import addresses
 from harness import target as targets
 from harness.probe import CouldNotObserve
 from loadtests.engine.plan import encode
@@ -32,6 +33,7 @@ def main(arguments: list[str]) -> int:
     prefix = options.prefix or f"load-{os.getpid()}"
     try:
         target = targets.load(options.target)
+        addresses.use(target.addresses.relays)
         population = settle(target, prefix=prefix, users=options.users, payments_each=2)
     except (targets.TargetError, CouldNotObserve) as error:
         print(error, file=sys.stderr)

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import httpx
 import numpy as np
 
+from harness.addresses import can_bind
 from harness.criterion import Access, Criterion, Effect
 from harness.evidence import Evidence
 from harness.probe import CouldNotObserve
@@ -104,11 +105,9 @@ class _Port:
 
     def __init__(self, trial: Trial, reader: Session) -> None:
         place = urlsplit(trial.service("payments"))
+        address = (trial.exempt_address(), 0) if can_bind() else None
         self._connection = http.client.HTTPConnection(
-            place.hostname or "",
-            place.port,
-            timeout=10,
-            source_address=(trial.exempt_address(), 0),
+            place.hostname or "", place.port, timeout=10, source_address=address
         )
         self._reader = reader
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import ssl
 import threading
 import time
@@ -10,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from harness.addresses import connect
 from harness.criterion import Access, Criterion, Effect
 from harness.evidence import Evidence
 from harness.probe import CouldNotObserve, exchange, tls_context, wait_until
@@ -196,11 +196,7 @@ class _Client:
     def __init__(self, trial: Trial) -> None:
         http = trial.target.http
         place = urlsplit(http.origin)
-        raw = socket.create_connection(
-            (place.hostname or "", place.port or 443),
-            PATIENCE,
-            source_address=(trial.exempt_address(), 0),
-        )
+        raw = connect(place.hostname or "", place.port or 443, trial.exempt_address(), PATIENCE)
         self.socket: ssl.SSLSocket = tls_context(http.ca).wrap_socket(
             raw, server_hostname=place.hostname
         )

@@ -7,22 +7,19 @@ import json
 from typing import Any
 from urllib.parse import urlsplit
 
+from harness.addresses import connect
 from harness.probe import tls_context
 
 
 def get(origin: str, path: str, *, ca: str = "", address: str = "", timeout: float = 10.0) -> Any:
     """One GET whose path no library normalises; status, media type, body (cut), error."""
     parts = urlsplit(origin)
-    source = (address, 0) if address else None
     seen: dict[str, Any] = {"path": path, "status": 0, "media": "", "body": "", "error": ""}
-    connection = http.client.HTTPSConnection(
-        parts.hostname or "",
-        parts.port or 443,
-        timeout=timeout,
-        source_address=source,
-        context=tls_context(ca),
-    )
+    host, port = parts.hostname or "", parts.port or 443
+    connection = http.client.HTTPSConnection(host, port)
     try:
+        raw = connect(host, port, address, timeout)
+        connection.sock = tls_context(ca).wrap_socket(raw, server_hostname=host)
         connection.request("GET", path, headers={"Accept-Encoding": "identity"})
         reply = connection.getresponse()
         body = reply.read(65536).decode("utf-8", "replace")

@@ -15,6 +15,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 from websockets.typing import Origin, Subprotocol
 
+from harness import addresses
 from harness.probe import tls_context
 
 T = TypeVar("T")
@@ -95,18 +96,25 @@ def open_socket(
         url = f"{url}?token={token}"
     offered = ["bearer", token] if token is not None and not by_query else None
 
+    place = urlsplit(url)
+    secure = place.scheme == "wss"
+    host, port = place.hostname or "", place.port or (443 if secure else 80)
+    ways: dict[str, Any] = {"local_addr": (address, 0)} if address else {}
+    if address and not addresses.can_bind():
+        ways = {"sock": addresses.connect(host, port, address, timeout)}
+
     async def opened() -> ClientConnection:
         return await connect(
             url,
             subprotocols=[Subprotocol(name) for name in offered] if offered else None,
             origin=Origin(origin) if origin else None,
-            ssl=tls_context(ca) if urlsplit(url).scheme == "wss" else None,
-            local_addr=(address, 0) if address else None,
+            ssl=tls_context(ca) if secure else None,
             compression=None,
             open_timeout=timeout,
             close_timeout=2,
             ping_interval=None,
             proxy=None,
+            **ways,
         )
 
     return Socket(_wait_for(opened()))
