@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
 from collections.abc import Callable
 
 from system.stack import process, readiness
-from system.stack.errors import StackError, UnknownPart
+from system.stack.errors import StackError
 from system.stack.launch import Launch
-from system.stack.parts import OPTIONAL, PARTS
 from system.stack.state import MARKER, StateFolder
 
 _START_SECONDS = 180.0  # a busy machine is slow, not broken; a part that ends is seen at once
@@ -29,9 +29,10 @@ class PartFailed(StackError):
 
 
 def control(state: StateFolder, part: str, action: str) -> None:
-    """Do one act on one part; returns when it is done.
+    """Do one act on all members of a part at once, or on one member; returns when it is done.
 
     Args:
+        part: the part's name, or a member's.
         action: stop, start, restart, kill, pause or resume.
 
     Raises:
@@ -40,11 +41,23 @@ def control(state: StateFolder, part: str, action: str) -> None:
         PartFailed: the part did not get ready again.
         StackBusy: another command works on the stack or the part.
     """
-    if part not in (*PARTS, *OPTIONAL):
-        raise UnknownPart(f"there is no part {part!r}; the parts are {', '.join(PARTS)}")
-    state.launch_of(part)  # before the lock, which would make the folder
-    with state.held(alone=False) as lock, state.part_held(part):
-        ACTIONS[action](state, part, lock)
+    members = state.members_of(part)  # before the lock, which would make the folder
+    with state.held(alone=False) as lock, contextlib.ExitStack() as held:
+        for member in members:
+            held.enter_context(state.part_held(member))
+        together(members, lambda member: ACTIONS[action](state, member, lock))
+
+
+def together(members: list[str], act: Callable[[str], None]) -> None:
+    """Act on all members at once; the first error is raised when all are done."""
+    if len(members) == 1:
+        act(members[0])
+        return
+    from concurrent.futures import ThreadPoolExecutor  # costs 10 ms, which one member need not pay
+
+    with ThreadPoolExecutor(len(members)) as pool:
+        for done in [pool.submit(act, member) for member in members]:
+            done.result()
 
 
 def start(state: StateFolder, part: str, lock: int) -> None:

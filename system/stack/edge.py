@@ -6,6 +6,7 @@ import os
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from system.edge import certificates
 from system.edge.page import build
@@ -73,7 +74,7 @@ def _settings(
         temp_folder=str(folder),
         pid_path=str(folder / "nginx.pid"),
         access_log=str(access_log),
-        gateways=(f"127.0.0.1:{ports['gateway']}",),
+        gateways=tuple(urlsplit(url).netloc for url in environment.member_urls("gateway", ports)),
         source_address=environment.EDGE_SOURCE,
         listen=("127.0.0.1", "[::1]") if _has_ipv6() else ("127.0.0.1",),
         exempt=environment.EXEMPT,

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from system.stack.credentials import PLATFORM, Credentials, SigningKey
-from system.stack.parts import SERVICES
+from system.stack.parts import SERVICES, member_names, part_of, port_name, replicas_of
 
 EXEMPT = ("127.0.0.2", "127.0.2.0/24")
 LIMITED = "127.0.3.0/24"
@@ -28,9 +28,14 @@ def plain_origin(ports: Mapping[str, int]) -> str:
     return _origin("http", ports["edge-http"], 80)
 
 
-def service_url(part: str, ports: Mapping[str, int]) -> str:
-    """Where one of our own processes listens."""
-    return f"http://127.0.0.1:{ports[part]}"
+def service_url(member: str, ports: Mapping[str, int]) -> str:
+    """Where one of our own processes listens; of a part with several, the first."""
+    return f"http://127.0.0.1:{ports[port_name(member)]}"
+
+
+def member_urls(part: str, ports: Mapping[str, int]) -> list[str]:
+    """Where each member of one of our own parts listens."""
+    return [service_url(member, ports) for member in member_names(part, replicas_of(ports))]
 
 
 def redis_url(ports: Mapping[str, int], credentials: Credentials) -> str:
@@ -82,13 +87,14 @@ def migration_environment(ports: Mapping[str, int], credentials: Credentials) ->
 
 
 def process_environment(
-    part: str,
+    member: str,
     ports: Mapping[str, int],
     credentials: Credentials,
     *,
     upstream_timeout_ms: int = UPSTREAM_TIMEOUT_MS,
 ) -> dict[str, str]:
-    """R0.13's variables for ``auth``, ``payments``, ``admin``, ``profile`` or ``gateway``."""
+    """R0.13's variables for a member of a service or of the gateway."""
+    part = part_of(member)
     shared = {
         "NODE_ENV": "production",
         "ALLOW_DEMO_CREDENTIALS": "true",
@@ -107,18 +113,21 @@ def process_environment(
         "TRUSTED_PROXIES": EDGE_SOURCE if part == "gateway" else GATEWAY_SOURCE,
     }
     for service in SERVICES:
-        shared[f"{service.upper()}_SERVICE_URL"] = service_url(service, ports)
+        shared[f"{service.upper()}_SERVICE_URL"] = ",".join(member_urls(service, ports))
         shared[f"{service.upper()}_SERVICE_PORT"] = str(ports[service])
-    shared["API_GATEWAY_URL"] = service_url("gateway", ports)
+    shared["API_GATEWAY_URL"] = ",".join(member_urls("gateway", ports))
     if part == "gateway":
         return shared | {
-            "API_GATEWAY_PORT": str(ports["gateway"]),
+            "API_GATEWAY_PORT": str(ports[port_name(member)]),
             "EDGE_HTTP_PORT": str(ports["edge-http"]),
             "EDGE_HTTPS_PORT": str(ports["edge-https"]),
             "UPSTREAM_TIMEOUT_MS": str(upstream_timeout_ms),
             "UPSTREAM_SOURCE_ADDRESS": GATEWAY_SOURCE,
         }
-    own = {f"{part.upper()}_DATABASE_URL": runtime_url(part, ports, credentials)}
+    own = {
+        f"{part.upper()}_SERVICE_PORT": str(ports[port_name(member)]),
+        f"{part.upper()}_DATABASE_URL": runtime_url(part, ports, credentials),
+    }
     if part == "auth":
         own["JWT_REFRESH_SECRETS"] = _key_ring(credentials.refresh)
     if part == "payments":

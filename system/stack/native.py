@@ -28,6 +28,10 @@ from system.stack.parts import (
     PROGRAMS,
     SERVICES,
     TITLED_PROGRAMS,
+    member_names,
+    part_of,
+    replicas_of,
+    with_members,
 )
 from system.stack.process import Process
 from system.stack.state import MARKER, StateFolder
@@ -60,7 +64,7 @@ class PartState:
     """How a part is at one moment.
 
     Attributes:
-        part: its name.
+        part: its name; a member's where the part runs several times.
         state: ready, stopped, paused, or why it is not ready.
         pid: its process, 0 when it is stopped.
         memory: bytes, shared pages counted once.
@@ -76,7 +80,8 @@ class Stack:
     """One reference platform on this machine, known by its name.
 
     A stack belongs to the process that starts it and is ended by the next plain ``down`` when
-    that process has died; ``detached`` ones stay until they are ended by name.
+    that process has died; ``detached`` ones stay until they are ended by name. With ``replicas``
+    above 1 the gateway and each service run so many times.
     """
 
     def __init__(
@@ -85,6 +90,7 @@ class Stack:
         *,
         overrides: Mapping[str, Override] | None = None,
         standard_ports: bool = False,
+        replicas: int = 1,
         upstream_timeout_ms: int = environment.UPSTREAM_TIMEOUT_MS,
         detached: bool = False,
         progress: Callable[[str], None] | None = None,
@@ -93,6 +99,7 @@ class Stack:
         self.state = StateFolder(name)
         self.overrides = dict(overrides or {})
         self._standard_ports = standard_ports
+        self._replicas = replicas
         self._upstream_timeout_ms = upstream_timeout_ms
         self._detached = detached
         self._say = progress or _print_line
@@ -121,6 +128,7 @@ class Stack:
         try:
             with self.state.held(alone=True) as lock:
                 if self._is_up():
+                    self._same_replicas()
                     self._say(f"stack {self.name!r} is up already: {self.state.path}")
                     return
                 ours = True
@@ -162,7 +170,7 @@ class Stack:
     # Single parts.
 
     def control(self, part: str, action: str) -> None:
-        """Stop, start, restart, kill, pause or resume a part; see `acts.control`."""
+        """Stop, start, restart, kill, pause or resume a part or a member; see `acts.control`."""
         acts.control(self.state, part, action)
 
     def restart(self, part: str, override: Override | None = None) -> None:
@@ -198,14 +206,20 @@ class Stack:
             # All of them end before the first starts: a part still running as before would put
             # back what another one's change takes away, such as a binding at the broker.
             for part in reversed(changed):
-                acts.end(self.state, part, quick=False)
+                acts.together(
+                    self.state.members_of(part),
+                    lambda member: acts.end(self.state, member, quick=False),
+                )
             if "rabbitmq" in changed and _transform(before, "rabbitmq") != _transform(
                 wanted, "rabbitmq"
             ):
                 shutil.rmtree(self.state.path / "rabbitmq" / "mnesia", ignore_errors=True)
             for part in changed:
-                acts.spawn(self.state, self._launch_again(part), lock)
-                acts.wait_until_ready(self.state, part, strict=False)
+                members = self.state.members_of(part)
+                for member in members:
+                    acts.spawn(self.state, self._launch_again(member), lock)
+                for member in members:
+                    acts.wait_until_ready(self.state, member, strict=False)
             self._settle()
         return changed
 
@@ -226,7 +240,11 @@ class Stack:
         shutil.rmtree(state.logs, ignore_errors=True)  # those of a start that failed
         state.create()
         self._abandoned.clear()
-        self._ports = ports.standard() if self._standard_ports else ports.free()
+        self._ports = (
+            ports.standard(self._replicas)
+            if self._standard_ports
+            else ports.free(ports.names(self._replicas))
+        )
         self._credentials = generate()
         state.write(
             {
@@ -282,10 +300,13 @@ class Stack:
         marker = {MARKER: str(self.state.path)}
 
         def one(part: str, *needs: Future[None]) -> None:
-            spawn(self._launch(part))
+            members = member_names(part, self._replicas)
+            for member in members:
+                spawn(self._launch(member))
             for need in needs:  # what it waits for is to blame when it does not get ready
                 need.result()
-            ready(part, strict=True)
+            for member in members:
+                ready(member, strict=True)
 
         def service_with_database(service: str) -> None:
             database = f"postgres-{service}"
@@ -322,12 +343,13 @@ class Stack:
         edge = pool.submit(one, "edge", gateway)
         tasks += [broker, cache, *own, gateway, edge]
 
-    def _launch(self, part: str) -> Launch:
-        """Render a part's files and say how it is started, its override included."""
+    def _launch(self, member: str) -> Launch:
+        """Render a member's files and say how it is started, its part's override included."""
         from system.stack import broker, edge, redis_server, services
 
+        part = part_of(member)
         credentials = self._known_credentials()
-        folder = self.state.path / part
+        folder = self.state.path / member
         transform = _transform(self.overrides, part)
         if part == "rabbitmq":
             launch = broker.prepare(folder, self._ports, credentials, transform)
@@ -339,7 +361,7 @@ class Stack:
             launch = edge.prepare(self.state, self._ports, transform)
         elif part in PROGRAMS:
             launch = services.prepare(
-                part,
+                member,
                 folder,
                 self._ports,
                 credentials,
@@ -350,15 +372,15 @@ class Stack:
             raise UnknownPart(f"{part!r} is not a part that can be rendered again")
         return self._changed(launch)
 
-    def _launch_again(self, part: str) -> Launch:
-        if part not in DATABASES:
-            return self._launch(part)
-        return self._changed(self.state.plain_launch_of(part))
+    def _launch_again(self, member: str) -> Launch:
+        if member not in DATABASES:
+            return self._launch(member)
+        return self._changed(self.state.plain_launch_of(member))
 
     def _changed(self, launch: Launch) -> Launch:
         """The launch with its part's override; the plain one is kept beside it."""
         self.state.keep_plain_launch(launch)
-        override = self.overrides.get(launch.part)
+        override = self.overrides.get(part_of(launch.part))
         if override is None:
             return launch
         prefix = override.command_prefix
@@ -375,8 +397,8 @@ class Stack:
         from system.stack import readiness
 
         deadline = time.monotonic() + _SETTLE_SECONDS
-        for part in (*SERVICES, "gateway", "edge"):
-            how = self.state.launch_of(part).readiness
+        for member in with_members((*SERVICES, "gateway", "edge"), self._replicas):
+            how = self.state.launch_of(member).readiness
             while readiness.problem(how, strict=True) and time.monotonic() < deadline:
                 time.sleep(0.05)
 
@@ -387,9 +409,11 @@ class Stack:
         state = self.state
         if not state.exists():
             return
+        launched = state.launches()
         for group in ENDING_ORDER:
-            with ThreadPoolExecutor(max_workers=len(group)) as pool:
-                list(pool.map(lambda part: acts.end(state, part, quick=True), group))
+            members = [member for member in launched if part_of(member) in group]
+            if members:
+                acts.together(members, lambda member: acts.end(state, member, quick=True))
         stray = list(process.belonging(state.path, state.marker, TITLED_PROGRAMS))
         for found in stray:
             found.signal(signal.SIGKILL)
@@ -417,10 +441,19 @@ class Stack:
         running = all(self.state.process_of(part) for part in parts)
         return bool(document["phase"] == "up" and parts and running)
 
+    def _same_replicas(self) -> None:
+        there = replicas_of(self.state.read()["ports"])
+        if there != self._replicas:
+            raise StackError(
+                f"stack {self.name!r} is up with {there} of each program, {self._replicas} were "
+                "asked for; end it first (`python -m system down`), or ask for as many"
+            )
+
     def _recall(self) -> None:
         """Read ports and credentials of a stack that another object started."""
         document = self.state.read()
         self._ports = dict(document["ports"])
+        self._replicas = replicas_of(self._ports)
         self._credentials = Credentials.from_document(document["credentials"])
         self._upstream_timeout_ms = int(document["upstream_timeout_ms"])
 
@@ -446,18 +479,18 @@ class Stack:
             )
         )
 
-    def _state_of(self, part: str) -> PartState:
+    def _state_of(self, member: str) -> PartState:
         from system.stack import readiness
 
-        found = self.state.process_of(part)
+        found = self.state.process_of(member)
         if found is None:
-            return PartState(part, "stopped", 0, 0)
+            return PartState(member, "stopped", 0, 0)
         memory = process.memory_bytes(found)
         facts = process.read(found.pid)
         if facts is not None and facts.state == "T":
-            return PartState(part, "paused", found.pid, memory)
-        seen = readiness.problem(self.state.launch_of(part).readiness, strict=True)
-        return PartState(part, seen or "ready", found.pid, memory)
+            return PartState(member, "paused", found.pid, memory)
+        seen = readiness.problem(self.state.launch_of(member).readiness, strict=True)
+        return PartState(member, seen or "ready", found.pid, memory)
 
 
 class _Abandoned(StackError):

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable, Iterable
 
 from system.stack.errors import PortsTaken
+from system.stack.parts import PROGRAMS, port_name, with_members
 
 STANDARD = {
     "edge-http": 80,
@@ -35,8 +36,14 @@ NAMES = (*STANDARD, *ERLANG)
 FIRST, LAST = 20000, 32000
 
 
+def names(replicas: int = 1) -> tuple[str, ...]:
+    """What has a port in a stack with so many of each program."""
+    members = map(port_name, with_members(PROGRAMS, replicas))
+    return tuple(dict.fromkeys((*NAMES, *members)))
+
+
 def free(
-    names: Iterable[str] = NAMES,
+    wanted: Iterable[str] = NAMES,
     *,
     usable: Callable[[int], bool] | None = None,
     seed: int | None = None,
@@ -53,7 +60,7 @@ def free(
     usable = usable or available
     candidates = random.Random(seed).sample(range(FIRST, LAST), 2000)
     chosen: dict[str, int] = {}
-    for name in names:
+    for name in wanted:
         while candidates:
             port = candidates.pop()
             if usable(port):
@@ -64,8 +71,8 @@ def free(
     return chosen
 
 
-def standard(*, usable: Callable[[int], bool] | None = None) -> dict[str, int]:
-    """The contract's ports; free ones for the two of Erlang, of which it says nothing.
+def standard(replicas: int = 1, *, usable: Callable[[int], bool] | None = None) -> dict[str, int]:
+    """The contract's ports; free ones for what it says nothing of: Erlang's, further members'.
 
     Raises:
         PortsTaken: some of them are in use, or not allowed to this user.
@@ -78,7 +85,8 @@ def standard(*, usable: Callable[[int], bool] | None = None) -> dict[str, int]:
             f"ports in use or not allowed to this user: {listed}; expected them free. "
             "End what listens there (`ss -ltnp` shows it), or use free ports (`--ports free`)"
         )
-    return STANDARD | free(ERLANG, usable=usable)
+    further = [name for name in names(replicas) if name not in STANDARD]
+    return STANDARD | free(further, usable=usable)
 
 
 def available(port: int) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from system.stack import environment
 from system.stack.credentials import Credentials
 from system.stack.launch import Launch, Readiness
+from system.stack.parts import part_of, port_name
 from system.stack.state import PROJECT
 
 # Alembic keeps the migration in progress in module globals.
@@ -52,7 +53,7 @@ def seed_accounts(owner_url: str, variables: Mapping[str, str]) -> None:
 
 
 def prepare(
-    part: str,
+    member: str,
     folder: Path,
     ports: Mapping[str, int],
     credentials: Credentials,
@@ -60,17 +61,17 @@ def prepare(
     project: Path,
     upstream_timeout_ms: int,
 ) -> Launch:
-    """Say how a service or the gateway is started."""
+    """Say how a member of a service or of the gateway is started."""
     folder.mkdir(mode=0o700, exist_ok=True)
     return Launch(
-        part=part,
-        command=(sys.executable, "-m", f"system.{part}"),
+        part=member,
+        command=(sys.executable, "-m", f"system.{part_of(member)}"),
         environment={
             **environment.interpreter_environment(project),
             **environment.process_environment(
-                part, ports, credentials, upstream_timeout_ms=upstream_timeout_ms
+                member, ports, credentials, upstream_timeout_ms=upstream_timeout_ms
             ),
         },
         folder=folder.name,
-        readiness=Readiness("http", ports[part]),
+        readiness=Readiness("http", ports[port_name(member)]),
     )

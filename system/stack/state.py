@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from system.stack import process
-from system.stack.errors import StackBusy, StackNotThere, UnsafeFolder
+from system.stack.errors import StackBusy, StackNotThere, UnknownPart, UnsafeFolder
 from system.stack.launch import Launch
-from system.stack.parts import OPTIONAL, PARTS
+from system.stack.parts import OPTIONAL, PARTS, number_of, part_of
 from system.stack.process import Process
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -160,10 +160,29 @@ class StateFolder:
         self._write(self.path / "run" / f"{launch.part}.json", launch.to_json())
 
     def launches(self) -> list[str]:
-        """The parts that were to be started, in their order."""
-        return [
-            part for part in (*PARTS, *OPTIONAL) if (self.path / "run" / f"{part}.json").exists()
-        ]
+        """The members that were to be started, in the parts' order."""
+        order = {part: place for place, part in enumerate((*PARTS, *OPTIONAL))}
+        found = (path.name.removesuffix(".json") for path in (self.path / "run").glob("*.json"))
+        known = [member for member in found if part_of(member) in order]
+        return sorted(known, key=lambda member: (order[part_of(member)], number_of(member)))
+
+    def members_of(self, name: str) -> list[str]:
+        """The members that a name stands for: all of a part, or one.
+
+        Raises:
+            UnknownPart: neither a part nor a member of this stack has that name.
+            StackNotThere: nothing of that name was ever started.
+        """
+        launched = self.launches()
+        members = [member for member in launched if name in (member, part_of(member))]
+        if members:
+            return members
+        if part_of(name) not in (*PARTS, *OPTIONAL):
+            raise UnknownPart(f"there is no part {name!r}; the parts are {', '.join(PARTS)}")
+        others = [member for member in launched if part_of(member) == part_of(name)]
+        if others:
+            raise UnknownPart(f"there is no {name!r}; {part_of(name)} runs as {', '.join(others)}")
+        raise not_there(self.path, self.name)
 
     # What runs.
 

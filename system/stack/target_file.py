@@ -10,7 +10,7 @@ from typing import Any
 
 from system.stack import environment
 from system.stack.credentials import ACCOUNTS, OPERATOR, Credentials
-from system.stack.parts import PARTS, PROGRAMS, SERVICES
+from system.stack.parts import PARTS, PROGRAMS, SERVICES, replicas_of, with_members
 
 _NOT_BUILT = "not built yet"
 _FEATURES: dict[str, bool | str] = {
@@ -46,6 +46,7 @@ def document(
 ) -> dict[str, Any]:
     """The target as plain values, in the order of its schema."""
     origin = environment.public_origin(ports)
+    replicas = replicas_of(ports)
     return {
         "schema": 1,
         "name": "reference platform (native)",
@@ -57,8 +58,8 @@ def document(
             "ca": str(ca),
         },
         "addresses": {"exempt": list(environment.EXEMPT), "limited": environment.LIMITED},
-        "parts": dict.fromkeys(PARTS, True) | _FEATURES,
-        "services": {part: {"url": environment.service_url(part, ports)} for part in PROGRAMS},
+        "parts": dict.fromkeys(PARTS, True) | _FEATURES | {"replicas": _replicas(replicas)},
+        "services": {part: _service(part, ports) for part in PROGRAMS},
         "accounts": ACCOUNTS,
         "settings": {"upstream_timeout_ms": upstream_timeout_ms},
         "access": _access(ports, credentials, logs),
@@ -67,10 +68,11 @@ def document(
             "schema": _system_command(project, name, "db", "migrate"),
             "migrate": _migrate_command(project, ports, credentials),
             "legacy": _system_command(project, name, "legacy"),
+            **_several_commands(project, name, replicas),
         },
         "control": {
             part: {action: _control_command(project, name, part, action) for action in _CONTROLLED}
-            for part in PARTS
+            for part in dict.fromkeys((*PARTS, *with_members(PARTS, replicas)))
         },
     }
 
@@ -80,6 +82,22 @@ def render(values: Mapping[str, Any]) -> str:
     lines: list[str] = []
     _table(lines, (), values)
     return "\n".join(lines).lstrip("\n") + "\n"
+
+
+def _replicas(number: int) -> bool | str:
+    return True if number > 1 else "one member of each part"
+
+
+def _service(part: str, ports: Mapping[str, int]) -> dict[str, Any]:
+    members = environment.member_urls(part, ports)
+    return {"url": members[0]} | ({"members": members} if len(members) > 1 else {})
+
+
+def _several_commands(project: Path, name: str, replicas: int) -> dict[str, str]:
+    """What can be done only where something is left to serve meanwhile."""
+    if replicas == 1:
+        return {}
+    return {"rolling-restart": _system_command(project, name, "restart", "--rolling")}
 
 
 def _access(ports: Mapping[str, int], credentials: Credentials, logs: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import gc
 import logging
 import re
 import signal
+import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable, Collection, Generator, Mapping, Sequence
@@ -60,6 +61,10 @@ _DRAIN_S: Final = 5.0
 GRACE_S: Final = 10
 # Longer than callers keep idle connections, so that none is closed under a request on its way.
 _KEEP_ALIVE_S: Final = 75
+# After SIGTERM, idle connections stay open until callers that keep theirs for 4 s or less, as the
+# gateway does, have left by themselves: closing one could meet a request on its way.
+_LEAVE_S: Final = 4.5
+_LEAVE_POLL_S: Final = 0.02
 _USER_AGENT_CHARACTERS: Final = 512
 # What is asked every second by a clock is no news.
 _QUIET: Final = frozenset(
@@ -320,6 +325,11 @@ class _Outermost:
         self._trusted = trusted
         self._public_prefixes = tuple(public_prefixes.items())
         self._labels: dict[str, str] = {}
+        self._leaving = False
+
+    def leave(self) -> None:
+        """From now on each answer asks the caller to close its connection."""
+        self._leaving = True
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -374,7 +384,7 @@ class _Outermost:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = [*message["headers"], header]
-                if body is not None and body.must_close:
+                if self._leaving or (body is not None and body.must_close):
                     headers.append((b"connection", b"close"))
                 message["headers"] = headers
             elif body is not None and not body.ended and not message.get("more_body", False):
@@ -601,7 +611,37 @@ def _description(settings: Settings, app: Callable[[], Litestar]) -> Any:
 
 
 class _Server(uvicorn.Server):
-    """Ends with exit code 0 on SIGTERM (R0.11), where uvicorn would raise the signal once more."""
+    """Ends with exit code 0 on SIGTERM (R0.11), where uvicorn would raise the signal once more.
+
+    At SIGTERM it accepts no new connection, and callers leave those they have: one in use after
+    its next answer, an idle one by itself. So no request is lost when another instance serves on.
+
+    Args:
+        config: uvicorn's.
+        leave: called when callers are to leave.
+    """
+
+    def __init__(self, config: uvicorn.Config, leave: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._leave = leave
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let callers leave, then finish what is in flight; `GRACE_S` seconds together."""
+        began = time.monotonic()
+        for server in self.servers:
+            server.close()
+        self._leave()
+        await self._emptied(began + _LEAVE_S)
+        self.config.timeout_graceful_shutdown = max(1, round(began + GRACE_S - time.monotonic()))
+        await super().shutdown(sockets)
+
+    async def _emptied(self, deadline: float) -> None:
+        connections = self.server_state.connections
+        while connections and not self.force_exit and time.monotonic() < deadline:
+            for connection in list(connections):
+                if _idle_for(connection) > _LEAVE_S:
+                    connection.shutdown()
+            await asyncio.sleep(_LEAVE_POLL_S)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -617,6 +657,14 @@ class _Server(uvicorn.Server):
         finally:
             for number, handler in former.items():
                 signal.signal(number, handler)
+
+
+def _idle_for(connection: Any) -> float:
+    """Seconds since a connection's last answer; 0 while a request is under way or none came yet."""
+    timer = connection.timeout_keep_alive_task
+    if timer is None or timer.cancelled():
+        return 0.0
+    return float(_KEEP_ALIVE_S - (timer.when() - asyncio.get_running_loop().time()))
 
 
 def run(app: Litestar, settings: Settings) -> None:
@@ -641,8 +689,10 @@ def run(app: Litestar, settings: Settings) -> None:
     # What was imported so far lives as long as the process; no collection need look at it again.
     gc.collect()
     gc.freeze()
+    outermost = app.asgi_handler
+    assert isinstance(outermost, _Outermost)
     telemetry.start(settings)
     try:
-        _Server(config).run()
+        _Server(config, outermost.leave).run()
     finally:
         telemetry.stop()

@@ -128,8 +128,8 @@ def _reset(options: argparse.Namespace) -> int:
     if not options.yes and not agreed(f"This throws away everything in {names}."):
         return DONE
     with state.held(alone=True) as lock:
-        for service in chosen:
-            acts.end(state, service, quick=False)
+        members = [member for service in chosen for member in state.members_of(service)]
+        acts.together(members, lambda member: acts.end(state, member, quick=False))
         try:
             for service in chosen:
                 part = database_of(service)
@@ -139,8 +139,8 @@ def _reset(options: argparse.Namespace) -> int:
                     _seed_accounts(ports, credentials)
             clear(environment.redis_url(ports, credentials))
         finally:  # whatever happened, no service is left stopped
-            for service in chosen:
-                acts.start(state, service, lock)
+            for member in members:
+                acts.start(state, member, lock)
     print(f"made anew: {names}")
     return DONE
 

@@ -9,12 +9,13 @@ import sys
 from typing import TYPE_CHECKING
 
 from system.stack.commands.words import DONE, FAILED, WRONG_USAGE, Commands, command
-from system.stack.parts import PARTS
+from system.stack.parts import PARTS, PROGRAMS, part_of
 
 if TYPE_CHECKING:
     from types import FrameType
 
 _MEBIBYTE = 1024 * 1024
+_MOST_REPLICAS = 8
 _ACTIONS = ("stop", "start", "restart", "kill", "pause", "resume")
 
 
@@ -33,6 +34,13 @@ def add(commands: Commands) -> None:
         choices=("free", "standard"),
         default="free",
         help="free ports (default), or the contract's: 443, 3000, 5432 …",
+    )
+    up.add_argument(
+        "--replicas",
+        type=_replicas,
+        default=1,
+        metavar="N",
+        help=f"how many of the gateway and of each service ({_MOST_REPLICAS} at most; 1)",
     )
     up.add_argument(
         "--upstream-timeout-ms", type=int, default=3000, metavar="MS", help="of the gateway (3000)"
@@ -75,9 +83,10 @@ def add(commands: Commands) -> None:
         _control,
         "act on one part of a running platform",
         "`kill` ends without warning, `pause` freezes: connections stay, nothing answers.\n"
-        "A trial uses these to see what the others do meanwhile.",
+        "A trial uses these to see what the others do meanwhile. With --replicas a part's name\n"
+        "means all its members; gateway-2 means one.",
     )
-    control.add_argument("part", choices=PARTS, metavar="PART", help=", ".join(PARTS))
+    control.add_argument("part", type=_part, metavar="PART", help=", ".join(PARTS))
     control.add_argument("action", choices=_ACTIONS, metavar="ACTION", help=", ".join(_ACTIONS))
     restart = command(
         commands,
@@ -85,9 +94,29 @@ def add(commands: Commands) -> None:
         _restart,
         "end a part in good order and start it again",
         "With the code that lies in the project now, on the same port, with the same data:\n"
-        "what one does after a change. Returns when the part serves.",
+        "what one does after a change. Returns when the part serves.\n\n"
+        "With --rolling one member after the other, so that nobody notices: it is taken out of\n"
+        "the balance, finishes what it has, ends, starts, and is put back. Needs two of each\n"
+        "(`up --replicas 2`).",
     )
-    restart.add_argument("part", choices=PARTS, metavar="PART", help=", ".join(PARTS))
+    restart.add_argument("part", type=_part, nargs="?", metavar="PART", help=", ".join(PARTS))
+    restart.add_argument(
+        "--rolling",
+        action="store_true",
+        help="member by member, of PART, or of the gateway and all services",
+    )
+
+
+def _part(name: str) -> str:
+    if part_of(name) not in PARTS:
+        raise argparse.ArgumentTypeError(f"no part {name!r}; expected {', '.join(PARTS)}")
+    return name
+
+
+def _replicas(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= _MOST_REPLICAS:
+        raise argparse.ArgumentTypeError(f"{text!r}, expected 1 to {_MOST_REPLICAS}")
+    return int(text)
 
 
 def _up(options: argparse.Namespace) -> int:
@@ -99,6 +128,7 @@ def _up(options: argparse.Namespace) -> int:
     Stack(
         options.stack,
         standard_ports=options.ports == "standard",
+        replicas=options.replicas,
         upstream_timeout_ms=options.upstream_timeout_ms,
         detached=True,
     ).up()
@@ -142,11 +172,13 @@ def _logs(options: argparse.Namespace) -> int:
 
     state = StateFolder(options.stack)
     state.read()
-    unknown = [part for part in options.parts if part not in PARTS]
+    unknown = [part for part in options.parts if part_of(part) not in PARTS]
     if unknown:
         print(f"no such part: {', '.join(unknown)}; expected {', '.join(PARTS)}", file=sys.stderr)
         return WRONG_USAGE
-    chosen = options.parts or state.launches()
+    chosen = [
+        member for part in options.parts for member in state.members_of(part)
+    ] or state.launches()
     if options.follow:
         files = [str(state.log_of(part)) for part in chosen]
         os.execvp("tail", ["tail", "-n", str(options.lines), "-F", *files])
@@ -176,9 +208,19 @@ def _restart(options: argparse.Namespace) -> int:
     from system.stack.state import StateFolder
 
     state = StateFolder(options.stack)
+    if options.rolling:
+        from system.stack import rolling
+
+        for member, seconds in rolling.restart(state, options.part or tuple(PROGRAMS)):
+            print(f"{member} serves again, after {seconds:.1f} s", flush=True)
+        return DONE
+    if options.part is None:
+        print("system restart: which PART? Only --rolling can do without", file=sys.stderr)
+        return WRONG_USAGE
     acts.control(state, options.part, "restart")
-    found = state.process_of(options.part)
-    print(f"{options.part} serves again" + (f", process {found.pid}" if found else ""))
+    for member in state.members_of(options.part):
+        found = state.process_of(member)
+        print(f"{member} serves again" + (f", process {found.pid}" if found else ""))
     return DONE
 
 

@@ -1,0 +1,71 @@
+"""Restarts a part's members one after the other, so that those who use it do not notice.
+
+A gateway is first marked down at the edge, which is reloaded, so that no request goes there any
+more. A service needs no such step: at SIGTERM it accepts no new connection, which sends callers to
+the next member with nothing sent (R0.13), and asks them by ``Connection: close`` to leave those
+they have. Each member finishes what is under way (R0.11), ends, starts, and is put back when it
+is ready; only then comes the next.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+
+from system.stack import acts, readiness, reload
+from system.stack.errors import StackError
+from system.stack.parts import PROGRAMS, part_of
+from system.stack.state import StateFolder
+
+_READY_SECONDS = 60.0
+_POLL_SECONDS = 0.05
+
+
+def restart(state: StateFolder, parts: str | Sequence[str]) -> Iterator[tuple[str, float]]:
+    """Restart the members of these parts, one at a time.
+
+    Yields:
+        each member when it serves again, and the seconds from its leaving to its return.
+
+    Raises:
+        StackError: a part has no second member that could serve meanwhile, or is none of ours.
+        PartFailed: a member did not get ready again; the rest was left as it is.
+    """
+    chosen = [parts] if isinstance(parts, str) else parts
+    members = [member for part in chosen for member in state.members_of(part)]
+    for part in {part_of(member): None for member in members}:
+        if part not in PROGRAMS:
+            raise StackError(f"{part} cannot be restarted by members; {', '.join(PROGRAMS)} can")
+        if len(state.members_of(part)) < 2:
+            raise StackError(
+                f"{part} has one member, so nothing would serve while it restarts; start the "
+                "platform with `python -m system up --replicas 2`"
+            )
+    for member in members:
+        began = time.monotonic()
+        _restart_one(state, member)
+        yield member, time.monotonic() - began
+
+
+def _restart_one(state: StateFolder, member: str) -> None:
+    with state.held(alone=False) as lock, state.part_held(member):
+        gateway = part_of(member) == "gateway"
+        if gateway:
+            reload.balance(state, without=member)
+        try:
+            acts.stop(state, member, lock)
+            acts.start(state, member, lock)
+            _wait_until_ready(state, member)
+        finally:  # a dead one is passed over by the edge; one marked down would stay away for ever
+            if gateway:
+                reload.balance(state)
+
+
+def _wait_until_ready(state: StateFolder, member: str) -> None:
+    """Wait until it has all it needs: the next one must not go before."""
+    how = state.launch_of(member).readiness
+    deadline = time.monotonic() + _READY_SECONDS
+    while seen := readiness.problem(how, strict=True):
+        if time.monotonic() > deadline:
+            raise acts.PartFailed(state, member, f"not ready after {_READY_SECONDS:.0f} s ({seen})")
+        time.sleep(_POLL_SECONDS)
