@@ -4,12 +4,14 @@ STACK ?= native
 PROFILE ?= quick
 AREA ?=
 TARGET ?=
+REPLICAS ?=
 BIN := .venv/bin
 # What is checked: everything of ours that is there (front end and documents have their own tools).
 SOURCES := $(wildcard conftest.py harness suites loadtests security defects reports system)
 
 TRIAL := --profile $(PROFILE) \
 	$(if $(TARGET),--target $(TARGET),--stack $(STACK)) \
+	$(if $(REPLICAS),--replicas $(REPLICAS)) \
 	$(if $(AREA),--area $(AREA))
 
 .DEFAULT_GOAL := help
@@ -17,7 +19,7 @@ TRIAL := --profile $(PROFILE) \
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
-	@echo "  verify takes STACK=native|containers PROFILE=quick|full|soak AREA=… TARGET=file.toml"
+	@echo "  verify takes STACK=native|containers PROFILE=quick|full|soak AREA=… TARGET=file.toml REPLICAS=2"
 
 verify: setup ## set up, start the reference platform, judge every criterion, write the report
 	@code=0; $(BIN)/pytest suites/ $(TRIAL) || code=$$?; \

@@ -15,7 +15,7 @@ pytest_plugins = ["harness.pytest_plugin"]
 _STACK = pytest.StashKey[contextlib.ExitStack]()
 
 
-def pytest_seatrial_target(config: pytest.Config, stack: str, keep_up: bool) -> Path:
+def pytest_seatrial_target(config: pytest.Config, stack: str, replicas: int, keep_up: bool) -> Path:
     """Start the reference platform under a name of this run, and return its target file."""
     from system.stack.native import Stack, StackError  # costs time only when it is used
 
@@ -23,7 +23,7 @@ def pytest_seatrial_target(config: pytest.Config, stack: str, keep_up: bool) -> 
         raise pytest.UsageError(
             "--stack containers is not built yet; use --stack native (the default)"
         )
-    platform = Stack(name=f"trial-{os.getpid()}")
+    platform = Stack(name=f"trial-{os.getpid()}", replicas=replicas)
     running = contextlib.ExitStack()
     if not keep_up:
         running.callback(platform.down)

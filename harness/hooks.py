@@ -8,12 +8,15 @@ import pytest
 
 
 @pytest.hookspec(firstresult=True)
-def pytest_seatrial_target(config: pytest.Config, stack: str, keep_up: bool) -> Path | None:
+def pytest_seatrial_target(
+    config: pytest.Config, stack: str, replicas: int, keep_up: bool
+) -> Path | None:
     """Bring up a target when ``--target`` names none, and return its target file.
 
     Args:
         config: pytest's configuration.
         stack: the value of ``--stack``.
+        replicas: the value of ``--replicas``.
         keep_up: leave it running after the run.
 
     Raises:

@@ -54,6 +54,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="how the reference platform is started when there is no --target (default: native)",
     )
     group.addoption(
+        "--replicas",
+        type=int,
+        default=1,
+        metavar="N",
+        help="how many of the gateway and of each service the reference platform has (default: 1)",
+    )
+    group.addoption(
         "--area",
         action="append",
         default=[],
@@ -245,6 +252,7 @@ class TrialSession:
                 self.target_file = self.config.hook.pytest_seatrial_target(
                     config=self.config,
                     stack=self.config.getoption("--stack"),
+                    replicas=self.config.getoption("--replicas"),
                     keep_up=self.config.getoption("--keep-up"),
                 )
             except CouldNotObserve as error:
@@ -325,6 +333,8 @@ class TrialSession:
         parts.append(f"--profile {self.thresholds.profile}")
         if given:
             parts.append(f"--target {given}")
+        elif (replicas := self.config.getoption("--replicas")) > 1:
+            parts.append(f"--replicas {replicas}")
         return run.entry(
             criterion,
             outcome,

@@ -52,9 +52,10 @@ class Addresses(msgspec.Struct, frozen=True):
 
 
 class Service(msgspec.Struct, frozen=True):
-    """A service's own port."""
+    """A service's own port: of its first member, and of all where it has several."""
 
     url: str
+    members: tuple[str, ...] = ()
 
 
 class Account(msgspec.Struct, frozen=True):
@@ -170,6 +171,11 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return None
         return state if isinstance(state, str) else "declared absent"
 
+    def members_of(self, service: str) -> tuple[str, ...]:
+        """The addresses of all members of a service, the first one first; none if not named."""
+        found = self.services.get(service)
+        return () if found is None else found.members or (found.url,)
+
     def on_loopback(self) -> bool:
         """True when the origin can only be this machine."""
         host = urlsplit(self.http.origin).hostname or ""
@@ -264,6 +270,9 @@ def _faults(target: Target) -> Iterator[str]:
             yield f"http.{key} is {value!r}, expected {schemes[0]}://host[:port]"
     if target.http.ca and not Path(target.http.ca).is_file():
         yield f"http.ca is {target.http.ca!r}, but there is no such file"
+    for name, service in target.services.items():
+        if service.members and service.members[0] != service.url:
+            yield f"services.{name}.members begins with {service.members[0]!r}, expected its url"
     for text in (*target.addresses.exempt, target.addresses.limited):
         if text:
             try:

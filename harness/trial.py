@@ -186,6 +186,15 @@ class Trial:
                 f"the target file has no [services.{name}] with its url"
             ) from None
 
+    def members(self, name: str) -> tuple[str, ...]:
+        """The base URLs of all members of a service, as many as it has.
+
+        Raises:
+            CouldNotObserve: the target file does not name it.
+        """
+        self.service(name)
+        return self.target.members_of(name)
+
     def control(self, part: str, action: str, *, seconds: float = 60.0) -> None:
         """Act on a part by the target's command: stop, start, pause or resume.
 

@@ -364,17 +364,20 @@ def test_a_platform_that_does_not_come_up_is_inconclusive(
 ) -> None:
     """Every criterion says why nothing could be judged."""
     pytester.makeconftest(
-        CONFTEST + "def pytest_seatrial_target(config, stack, keep_up):\n"
+        CONFTEST + "def pytest_seatrial_target(config, stack, replicas, keep_up):\n"
         "    from harness.probe import CouldNotObserve\n"
-        "    raise CouldNotObserve('rabbitmq did not start')\n"
+        "    raise CouldNotObserve(f'{replicas} of each: rabbitmq did not start')\n"
     )
     suite("one")
 
-    done = pytester.runpytest_inprocess("suites", "--run-folder", str(pytester.path / "run"))
+    done = pytester.runpytest_inprocess(
+        "suites", "--replicas", "2", "--run-folder", str(pytester.path / "run")
+    )
 
     document = json.loads((pytester.path / "run/verdicts.json").read_text())
     assert done.ret == 8
-    assert "rabbitmq did not start" in document["verdicts"][0]["reason"]
+    assert "2 of each: rabbitmq did not start" in document["verdicts"][0]["reason"]
+    assert document["verdicts"][0]["reproduce"].endswith("--replicas 2")
 
 
 def test_a_result_that_cannot_be_rendered_is_an_internal_error(

@@ -45,6 +45,10 @@ def test_the_least_file_is_a_target(tmp_path: Path) -> None:
         (_document(http={"origin": "https://a", "ca": "/no/such.pem"}), "no such file"),
         (_document(addresses={"exempt": ["somewhere"]}), "'somewhere' is neither"),
         (_document(addresses={"limited": "1.2.3.4/99"}), "'1.2.3.4/99' is neither"),
+        (
+            _document(services={"auth": {"url": "http://a", "members": ["http://b"]}}),
+            "services.auth.members begins with 'http://b'",
+        ),
         (_document(addresses={"relays": {"localhost:1": "nowhere"}}), "'nowhere' is no place"),
     ],
 )
@@ -103,6 +107,22 @@ def test_effects_beyond_reads_need_allow_off_loopback() -> None:
 
     assert local.forbidden_effects(rough) == ()
     assert remote.forbidden_effects(rough) == (Effect.DISRUPTS,)
+
+
+def test_a_service_has_one_member_unless_it_names_more() -> None:
+    """The first is the one that its url names."""
+    loaded = target.parse(
+        _document(
+            services={
+                "auth": {"url": "http://a:1"},
+                "admin": {"url": "http://a:2", "members": ["http://a:2", "http://a:3"]},
+            }
+        )
+    )
+
+    assert loaded.members_of("auth") == ("http://a:1",)
+    assert loaded.members_of("admin") == ("http://a:2", "http://a:3")
+    assert loaded.members_of("payments") == ()
 
 
 def test_absence_gives_the_reason() -> None:

@@ -141,9 +141,9 @@ class _Doors:
     def __init__(self, trial: Trial) -> None:
         self._trial = trial
         self.edge = trial.client()
-        self._clients: dict[str, tuple[httpx.Client, str]] = {
-            "edge": (self.edge, "/api/auth/me"),
-            "graphql": (self.edge, "/graphql"),
+        self._clients: dict[str, tuple[list[httpx.Client], str]] = {
+            "edge": ([self.edge], "/api/auth/me"),
+            "graphql": ([self.edge], "/graphql"),
         }
         for name, path in (
             ("auth", "/auth/me"),
@@ -151,19 +151,32 @@ class _Doors:
             ("admin", "/api/admin/audit-logs?limit=1"),
             ("profile", "/api/profile"),
         ):
-            client = trial.client(base=trial.service(name))
-            self._clients[f"{name} port"] = (client, path)
+            clients = [trial.client(base=url) for url in trial.members(name)]
+            self._clients[f"{name} port"] = (clients, path)
 
     def __enter__(self) -> _Doors:
         return self
 
     def __exit__(self, *details: object) -> None:
-        for client, _ in self._clients.values():
-            client.close()
+        for clients, _ in self._clients.values():
+            for client in clients:
+                client.close()
 
-    def knock(self, surface: str, session: Session) -> dict[str, Any]:
-        """Show the access token; a customer's good one is 403 at the admin port, 200 elsewhere."""
-        client, path = self._clients[surface]
+    def knock(self, surface: str, session: Session, *, ended: bool = False) -> dict[str, Any]:
+        """Show the access token; a customer's good one is 403 at the admin port, 200 elsewhere.
+
+        Args:
+            ended: whether it is to be refused; of several members the answer of the first one
+                counts that does otherwise.
+        """
+        clients, path = self._clients[surface]
+        answers = [self._knock(surface, client, path, session) for client in clients]
+        other = (seen for seen in answers if _is_revoked(seen) is not ended)
+        return next(other, answers[0])
+
+    def _knock(
+        self, surface: str, client: httpx.Client, path: str, session: Session
+    ) -> dict[str, Any]:
         if surface == "graphql":
             seen = graphql.as_rest(graphql.ask(client, graphql.ME, headers=session.headers))
         else:
@@ -180,6 +193,10 @@ class _Doors:
             )
         except Exception as error:
             raise CouldNotObserve(f"open websocket: {type(error).__name__}: {error}") from error
+
+
+def _is_revoked(answer: dict[str, Any]) -> bool:
+    return (answer["status"], answer["code"]) == (401, "TOKEN_REVOKED")
 
 
 def _one_end(doors: _Doors, ending: _Ending, surfaces: list[str]) -> dict[str, Any]:
@@ -199,8 +216,8 @@ def _one_end(doors: _Doors, ending: _Ending, surfaces: list[str]) -> dict[str, A
         while ended + GIVE_UP > time.monotonic() and any(delays[s] is None for s in http):
             for surface in [s for s in http if delays[s] is None]:
                 asked = time.monotonic()
-                last[surface] = doors.knock(surface, session)
-                if (last[surface]["status"], last[surface]["code"]) == (401, "TOKEN_REVOKED"):
+                last[surface] = doors.knock(surface, session, ended=True)
+                if _is_revoked(last[surface]):
                     delays[surface] = max(0.0, asked - ended)
         if socket is not None:
             remaining = max(0.05, ended + GIVE_UP - time.monotonic())

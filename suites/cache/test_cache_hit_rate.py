@@ -77,7 +77,7 @@ def observe(trial: Trial) -> dict[str, Any]:
 def _counters(trial: Trial) -> dict[str, float]:
     found = {"hits": 0.0, "misses": 0.0}
     for service in SERVICES:
-        samples = metrics.read(trial.service(service))
+        samples = metrics.read_all(trial.members(service))
         found["hits"] += metrics.total(samples, "cache_hits_total")
         found["misses"] += metrics.total(samples, "cache_misses_total")
     return found

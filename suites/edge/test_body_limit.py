@@ -122,20 +122,21 @@ def _pieces(body: bytes, size: int = 65536) -> Iterator[bytes]:
 
 def _seen_by_gateway(trial: Trial) -> int:
     """Requests under /api/ that the gateway has answered; asking for metrics is none of them."""
-    samples = metrics.read(trial.service("gateway")).get("http_requests_total", [])
+    samples = metrics.read_all(trial.members("gateway")).get("http_requests_total", [])
     return int(sum(v for labels, v in samples if labels.get("path", "").startswith("/api/")))
 
 
 def _memory(
     trial: Trial, client: httpx.Client, people: tuple[Session, Session], absent: dict[str, str]
 ) -> dict[str, Any]:
-    """Resident memory of the gateway (bytes) before and after many large uploads."""
+    """Resident memory of all gateways (bytes) before and after many large uploads."""
     place = "payments" if "profile" in absent else "profile"
     size = PLACES[place][0]
-    _request(client, people, place, "sized", size)  # what is allocated once is not growth
+    for _ in trial.members("gateway"):  # what is allocated once is not growth
+        _request(client, people, place, "sized", size)
 
     def resident() -> float:
-        samples = metrics.read(trial.service("gateway"))
+        samples = metrics.read_all(trial.members("gateway"))
         return metrics.total(samples, "process_resident_memory_bytes")
 
     before = resident()

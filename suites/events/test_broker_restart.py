@@ -148,14 +148,16 @@ def _audited(
 
 
 def _uptimes(trial: Trial) -> dict[str, float]:
-    """Seconds each service has been up: shows that nobody had to be restarted."""
+    """Seconds each member of each service has been up: shows that nobody had to be restarted."""
     uptimes: dict[str, float] = {}
     for name in ("gateway", "auth", "payments", "admin", "profile"):
         if name not in trial.target.services:
             continue
-        with http_client(trial.service(name)) as client:
-            body = exchange(client, "GET", "/health")["json"] or {}
-        uptimes[name] = float((body.get("data") or {}).get("uptime", 0.0))
+        for number, url in enumerate(trial.members(name), 1):
+            with http_client(url) as client:
+                body = exchange(client, "GET", "/health")["json"] or {}
+            key = name if number == 1 else f"{name}-{number}"
+            uptimes[key] = float((body.get("data") or {}).get("uptime", 0.0))
     return uptimes
 
 

@@ -87,13 +87,34 @@ def publish_probe(
 def read(trial: Trial, service: str, nonce: str) -> list[dict[str, Any]]:
     """What became of the probes with this nonce in a service, in order of effect.
 
+    A process tells of its own attempts only. Where a service has several members, what they tell
+    is put together: the attempts of a probe in the order of their times.
+
     Raises:
         CouldNotObserve: diagnostics are off or not reached.
     """
+    members = trial.members(service)
+    told = [_told_by(trial, service, url, nonce) for url in members]
+    return told[0] if len(members) == 1 else together(told)
+
+
+def together(told: Iterable[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The probes of several members of one service as if one had handled them all."""
+    probes: dict[str, dict[str, Any]] = {}
+    for one in itertools.chain.from_iterable(told):
+        known = probes.setdefault(one["eventId"], {**one, "attempts": 0, "attemptTimes": []})
+        known["attempts"] += one["attempts"]
+        known["attemptTimes"] = sorted([*known["attemptTimes"], *one["attemptTimes"]])
+        known["processedAt"] = known["processedAt"] or one["processedAt"]
+    # Those that have not succeeded yet come last, as they do in the list of one process.
+    return sorted(probes.values(), key=lambda probe: probe["processedAt"] or "~")
+
+
+def _told_by(trial: Trial, service: str, url: str, nonce: str) -> list[dict[str, Any]]:
     internal = trial.target.access.internal
     if internal is None:
         raise CouldNotObserve("the target file has no [access.internal]")
-    with http_client(trial.service(service)) as client:
+    with http_client(url) as client:
         seen = exchange(
             client,
             "GET",

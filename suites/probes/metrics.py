@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -24,6 +26,19 @@ def read(url: str) -> dict[str, list[tuple[dict[str, str], float]]]:
     for family in families:
         for sample in family.samples:
             samples.setdefault(sample.name, []).append((dict(sample.labels), sample.value))
+    return samples
+
+
+def read_all(urls: Iterable[str]) -> dict[str, list[tuple[dict[str, str], float]]]:
+    """All samples of all members of a service together, as `read` gives them of one.
+
+    Raises:
+        CouldNotObserve: one of them cannot be read.
+    """
+    samples: dict[str, list[tuple[dict[str, str], float]]] = {}
+    for url in urls:
+        for name, series in read(url).items():
+            samples.setdefault(name, []).extend(series)
     return samples
 
 
