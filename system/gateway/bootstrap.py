@@ -109,7 +109,7 @@ def build(settings: Settings, environ: Mapping[str, str]) -> Gateway:
     return Gateway(
         settings=settings,
         upstreams=upstreams,
-        rest=UpstreamRest(upstreams),
+        rest=UpstreamRest(upstreams, settings.internal_service_token),
         authentication=authenticator,
         admission=AdmissionService(
             authenticator,

@@ -89,6 +89,8 @@ class Rest(Protocol):
         target: str,
         lines: Sequence[bytes],
         body: bytes | None,
+        *,
+        internal: bool = False,
     ) -> RestAnswer:
         """Send a request and take the whole answer; nothing is sent twice.
 
@@ -98,6 +100,7 @@ class Rest(Protocol):
             target: path at the service and query, escaped.
             lines: headers without line ends, framing excluded.
             body: JSON, None for none.
+            internal: show that the gateway asks, for a route that is not public (R1.153).
 
         Raises:
             ApiError: 502 or 504 of R1.12 and R1.13.

@@ -127,6 +127,23 @@ Whole = tuple[Payment, Parties, Sequence[Step]]
 
 
 @dataclass(frozen=True, slots=True)
+class History:
+    """What happened to a payment, and whose business that is.
+
+    Attributes:
+        payment_id: of the payment.
+        sender_id: who pays.
+        recipient_id: who is paid; None for nobody.
+        steps: oldest first.
+    """
+
+    payment_id: str
+    sender_id: str
+    recipient_id: str | None
+    steps: Sequence[Step]
+
+
+@dataclass(frozen=True, slots=True)
 class StoredAnswer:
     """What an Idempotency-Key was answered with before (R1.114).
 
@@ -242,6 +259,9 @@ class Store(Protocol):
 
     async def payment(self, payment_id: str) -> Whole | None:
         """Read a payment with parties and history, in one query."""
+
+    async def histories(self, payment_ids: Sequence[str]) -> Sequence[History]:
+        """Read the histories of the payments there are among these, in one query."""
 
     async def payable(self, but: str) -> Sequence[Person]:
         """Read everybody who can be paid by a user, by name, in one query (R1.105)."""

@@ -24,6 +24,7 @@ NAMES: Final[Mapping[str, str]] = {
     "bio": "bio",
 }
 PREFERENCES: Final = "preferences"
+NOTHING: Final[Mapping[str, Any]] = {}
 
 
 class Profiles:
@@ -65,39 +66,36 @@ class Profiles:
 
         return await self._cache.read(keys.preferences(user_id), load, bypass=fresh)
 
-    async def change(self, user_id: str, wanted: Mapping[str, str | None]) -> Profile:
-        """Set facts (R1.146); what is so already is no change and emits nothing (R1.152).
+    async def change(
+        self,
+        user_id: str,
+        wanted: Mapping[str, str | None] = NOTHING,
+        preferences: Mapping[str, Any] = NOTHING,
+    ) -> Profile:
+        """Set facts (R1.146) and merge preferences (R1.148, R1.151): all of it, or nothing.
+
+        What is so already is no change and emits nothing (R1.152).
 
         Args:
-            wanted: by attribute of `Profile`; None clears.
+            wanted: facts by attribute of `Profile`; None clears.
+            preferences: what becomes of some of them.
 
         Raises:
             ApiError: 401 TOKEN_REVOKED, the user was deleted.
         """
         async with self._store.transaction() as unit:
-            before = await _locked(unit, user_id)
+            before = after = await _locked(unit, user_id)
             facts = domain.changed(before, wanted)
-            if not facts:
-                return before
-            after = await unit.set_facts(user_id, facts)
             fields = [NAMES[name] for name in NAMES if name in facts]
-            await unit.emit_updated(user_id, fields, after.updated_at)
-        await self._cache.invalidate(*keys.after_user_change(user_id))
-        return after
-
-    async def change_preferences(self, user_id: str, changes: Mapping[str, Any]) -> Profile:
-        """Merge changes into the preferences (R1.148, R1.151).
-
-        Raises:
-            ApiError: 401 TOKEN_REVOKED, the user was deleted.
-        """
-        async with self._store.transaction() as unit:
-            before = await _locked(unit, user_id)
-            preferences = domain.merged(before.preferences, changes)
-            if preferences == before.preferences:
+            if facts:
+                after = await unit.set_facts(user_id, facts)
+            merged = domain.merged(before.preferences, preferences)
+            if merged != before.preferences:
+                after = await unit.set_preferences(user_id, merged)
+                fields.append(PREFERENCES)
+            if not fields:
                 return before
-            after = await unit.set_preferences(user_id, preferences)
-            await unit.emit_updated(user_id, [PREFERENCES], after.updated_at)
+            await unit.emit_updated(user_id, fields, after.updated_at)
         await self._cache.invalidate(*keys.after_user_change(user_id))
         return after
 

@@ -24,10 +24,12 @@ class UpstreamRest:
 
     Args:
         upstreams: the services.
+        internal_token: value of X-Internal-Token.
     """
 
-    def __init__(self, upstreams: Mapping[Service, Upstream]) -> None:
+    def __init__(self, upstreams: Mapping[Service, Upstream], internal_token: str) -> None:
         self._upstreams = upstreams
+        self._internal = f"X-Internal-Token: {internal_token}".encode()
 
     async def send(
         self,
@@ -36,6 +38,8 @@ class UpstreamRest:
         target: str,
         lines: Sequence[bytes],
         body: bytes | None,
+        *,
+        internal: bool = False,
     ) -> RestAnswer:
         """See `Rest.send`."""
         upstream = self._upstreams[service]
@@ -46,6 +50,8 @@ class UpstreamRest:
             given = onward.get("traceparent") if span is None else span.traceparent
             onward["traceparent"] = trace_context(given.encode() if given else None).decode()
             told = [f"{name}: {value}".encode() for name, value in onward.items()]
+            if internal:
+                told.append(self._internal)
             return await self._send(upstream, method, target, [*lines, *told], body)
 
     async def _send(

@@ -188,6 +188,44 @@ def test_r10_2_a_profile_is_updated(member: Person) -> None:
     assert refused.codes == ["VALIDATION_ERROR"]
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"bio": "half", "preferences": {"theme": "pink"}},
+        {"phone": "half", "preferences": {"theme": "light"}},
+        {"bio": "half", "preferences": "light"},
+    ],
+)
+def test_r10_2_a_profile_is_never_updated_by_half(member: Person, change: dict[str, Any]) -> None:
+    """R1.152: whichever half is refused, the other has not happened and no event tells of it."""
+    update = "mutation($i:UpdateProfileInput!){updateProfile(input:$i){bio}}"
+    member.ask(update, i={"bio": "whole", "preferences": {"theme": "dark"}})
+    before = member.rest("GET", "/api/profile")
+
+    refused = member.ask(update, i=change)
+
+    assert refused.codes == ["VALIDATION_ERROR"]
+    assert member.rest("GET", "/api/profile") == before
+    assert (before["bio"], before["preferences"]) == ("whole", {"theme": "dark"})
+
+
+def test_r10_2_a_profile_is_updated_by_one_change(member: Person, stack: Any) -> None:
+    """R1.152: fields and preferences together are one event with the names of both."""
+    key = f"graphql-{uuid.uuid4()}"
+    member.ask(
+        "mutation($i:UpdateProfileInput!){updateProfile(input:$i){bio}}",
+        {"X-Correlation-ID": key},
+        i={"bio": "x", "preferences": {"theme": "dark"}},
+    )
+    with psycopg.connect(stack.database("profile")) as db:
+        told = db.execute(
+            "SELECT envelope->'data'->'fields' FROM outbox"
+            " WHERE envelope->'metadata'->>'correlationId' = %s",
+            [key],
+        ).fetchall()
+    assert told == [(["bio", "preferences"],)]
+
+
 def test_r10_2_payments_from_creation_to_cancellation(nobody: Person, member: Person) -> None:
     """Create, read, change, cancel: the data of REST, enums in capitals, userId the sender."""
     payee = newcomer(nobody)
@@ -386,6 +424,7 @@ def test_r10_4_errors_have_the_codes_and_statuses_of_rest(
         ({"query": "{" + " ".join(f"a{i}:__typename" for i in range(11)) + "}"}, None),
         ({"query": "{me{" + " ".join(f"a{i}:id" for i in range(11)) + "}}"}, "TOO_MANY_ALIASES"),
         ({"query": "{" + "me{id} " * 11 + "}"}, "TOO_MANY_ROOT_FIELDS"),
+        ({"query": "{me{id}}" + " fragment F on User{id}" * 50}, "QUERY_TOO_COMPLEX"),
         ([{"query": "{__typename}"}], "BATCHING_DISABLED"),
         ({"query": "{__typename}" + " " * 10240}, "QUERY_TOO_LARGE"),
         ({"query": "{__schema{queryType{name}}}"}, "GRAPHQL_VALIDATION_FAILED"),
@@ -484,6 +523,46 @@ def test_r10_8_get_informs_and_runs_nothing(member: Person) -> None:
     assert (told["endpoint"], told["method"]) == ("/graphql", "POST")
     assert "payments" in member.ask(told["exampleQuery"]).data
     assert member.http.put("/graphql", headers=member.headers).status_code == 404
+
+
+def asked(stack: Any) -> dict[str, int]:
+    """What payments-service has answered so far, by path."""
+    text = httpx.get(f"{stack.services['payments']}/metrics", timeout=10).text
+    found: dict[str, int] = {}
+    for line in text.splitlines():
+        if line.startswith("http_requests_total{"):
+            path = line.partition('path="')[2].partition('"')[0]
+            found[path] = found.get(path, 0) + int(float(line.rpartition(" ")[2]))
+    return found
+
+
+@pytest.mark.parametrize("number", [1, 12])
+def test_r10_9_histories_of_a_list_come_in_one_call(
+    nobody: Person, member: Person, stack: Any, number: int
+) -> None:
+    """However many payments are listed, payments-service is asked twice; the data is REST's."""
+    payee = newcomer(nobody)
+    made = [pay(member, payee)["id"] for _ in range(number)]
+    before = asked(stack)
+
+    edges = member.ask(
+        "{payments(input:{first:100}){edges{node{id sender{id} transactions"
+        "{id status statusMessage pspTransactionId metadata createdAt}}}}}"
+    ).data["payments"]["edges"]
+
+    after = asked(stack)
+    calls = {path: count - before.get(path, 0) for path, count in after.items()}
+    assert {path: count for path, count in calls.items() if count and "payments" in path} == {
+        "/payments": 1,
+        "/internal/payments/transactions": 1,
+    }
+    assert {edge["node"]["id"] for edge in edges} == set(made)
+    for node in (edge["node"] for edge in edges):
+        steps = member.rest("GET", f"/api/payments/{node['id']}")["transactions"]
+        assert node["transactions"] == [
+            {**{k: v for k, v in step.items() if k != "paymentId"}, "status": "PENDING"}
+            for step in steps
+        ]
 
 
 def test_r10_9_correlation_reaches_the_services(member: Person, nobody: Person, stack: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,9 @@ import pytest
 from graphql import build_schema, parse
 
 from system.gateway.domain.paging import BadCursor, Cursor, pages, read_cursor
-from system.gateway.entrypoints.graphql.limits import Gauge, TooMuch
+from system.gateway.entrypoints.graphql.endpoint import Refused
+from system.gateway.entrypoints.graphql.limits import DOCUMENT_LIMIT, Gauge, TooMuch
+from system.gateway.tests.test_graphql_session import entry
 
 SCHEMA = build_schema((Path(__file__).parents[1] / "schema.graphql").read_text(encoding="utf-8"))
 # Six levels of introspection are usual; they do not count.
@@ -63,6 +67,20 @@ def listed(first: str, fields: int) -> str:
         ("{me{" + "id " * 101 + "}}", "QUERY_TOO_COMPLEX"),
         ("{me{" + "... on User{id}" * 101 + "}}", "QUERY_TOO_COMPLEX"),
         ("{me{" + "...F " * 101 + "}} fragment F on User{id}", "QUERY_TOO_COMPLEX"),
+        ("{me{" + "id " * 50 + "} me{" + "id " * 50 + "}}", None),
+        ("{me{" + "id " * 50 + "} me{" + "id " * 51 + "}}", "QUERY_TOO_COMPLEX"),
+        ("{me{...F " + "id " * 99 + "}} fragment F on User{id}", None),
+        ("{me{...F " + "id " * 100 + "}} fragment F on User{id}", "QUERY_TOO_COMPLEX"),
+        ("{me{id}}" + " query{me{id}}" * 49, None),
+        ("{me{id}}" + " query{me{id}}" * 50, "QUERY_TOO_COMPLEX"),
+        ("{me{id}}" + " fragment F on User{id}" * 49, None),
+        ("{me{id}}" + " fragment F on User{id}" * 50, "QUERY_TOO_COMPLEX"),
+        ("{me{" + "...F " * 100 + "}} fragment F on User{id}", None),
+        (
+            "{me{" + "...F " * 50 + "...{" + "...F " * 51 + "}}} fragment F on User{id}",
+            "QUERY_TOO_COMPLEX",
+        ),
+        ("{me{a{...F}}} fragment F on User{a{...F}}", None),  # not valid, which validation says
         (INTROSPECTION, None),
         ("{...F} fragment F on Query{...F}", None),  # not valid, which validation says
     ],
@@ -90,6 +108,65 @@ def test_r10_5_fragments_that_lead_nowhere_do_not_cost_time() -> None:
     """Doubling forty times down to a fragment inside itself: not valid, and said at once."""
     doubled = " ".join(f"fragment F{i} on User{{...F{i + 1} ...F{i + 1}}}" for i in range(40))
     assert refused(f"{{me{{...F0}}}} {doubled} fragment F40 on User{{...F40}}") is None
+
+
+def chain(links: int) -> str:
+    """Fragments each of which uses the next one."""
+    inner = " ".join(f"fragment F{i} on User{{id ...F{i + 1}}}" for i in range(links - 1))
+    return f"{inner} fragment F{links - 1} on User{{id}}"
+
+
+def beside(fragments: int, fields: str, parent: str) -> tuple[str, str]:
+    """The uses of so many fragments, and the fragments."""
+    uses = " ".join(f"...F{i}" for i in range(fragments))
+    return uses, " ".join(f"fragment F{i} on {parent}{{{fields}}}" for i in range(fragments))
+
+
+def hostile() -> dict[str, str]:
+    """Documents of at most 10 kB that cost validation most, each for another reason."""
+    flat = {n: beside(n, "id", "User") for n in (49, 99, 300)}
+    related = beside(49, "sender{id} recipient{id}", "Payment")
+    inner = "payments{" + ("edges{" + ("node{" + "id " * 10 + "}") * 8 + "}") * 4 + "}"
+    unknown = " ".join(f"x{i}:{{}}" for i in range(1_000))
+    return {
+        "one name": "{" + ("me{" + "id " * 100 + "}") * 10 + "}",
+        "one name below one name": "{" + inner * 8 + "}",
+        **{f"{n} fragments": f"{{me{{{uses}}}}}{rest}" for n, (uses, rest) in flat.items()},
+        "fragments in many places": "{" + f"me{{{flat[49][0]}}}" * 10 + "}" + flat[49][1],
+        "fragments of objects": f"{{payments{{edges{{node{{{related[0]}}}}}}}}}{related[1]}",
+        "operations on a chain": "query{me{...F0}}" * 60 + chain(60),
+        "few operations on a chain": "query{me{...F0}}" * 17 + chain(33),
+        "unknown members": f"{{payments(filter:{{{unknown}}}){{totalCount}}}}",
+        "unknown fields": "{me{" + " ".join(f"x{i}{{id}}" for i in range(900)) + "}}",
+        "variables": "query(" + " ".join(f"$v{i}:Int" for i in range(900)) + "){me{id}}",
+        "directives": "{me{id " + "@skip(if:true)@include(if:true)" * 300 + "}}",
+    }
+
+
+# Calls of Python functions; the worst document took 4.9 million before there were limits.
+WORK = 350_000
+
+
+@pytest.mark.parametrize("name", hostile())
+def test_r10_5_judging_a_document_is_bounded_work(name: str) -> None:
+    """Whatever the document, its judgement takes so many calls of functions and no more."""
+    query = hostile()[name]
+    assert len(query) <= DOCUMENT_LIMIT
+    calls = 0
+
+    def count(_: object, happening: str, __: object) -> None:
+        nonlocal calls
+        calls += happening == "call"
+
+    judge = entry(production=True).judge
+    sys.setprofile(count)
+    try:
+        with contextlib.suppress(Refused):
+            judge(query, {}, None)
+    finally:
+        sys.setprofile(None)
+
+    assert 0 < calls < WORK
 
 
 @pytest.mark.parametrize(

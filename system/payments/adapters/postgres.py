@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from decimal import Decimal
+from itertools import groupby
 from typing import Any, Final
 
 from system.payments.adapters import statements as sql
@@ -23,6 +24,7 @@ from system.payments.domain import (
 from system.payments.ports import (
     NO_NOTE,
     Fact,
+    History,
     ListQuery,
     Page,
     Parties,
@@ -231,6 +233,16 @@ class PostgresStore:
             await self._db.fetch(sql.FIND, payment_id, operation="select", table="payments")
         )
 
+    async def histories(self, payment_ids: Sequence[str]) -> Sequence[History]:
+        """See `Store.histories`."""
+        rows = await self._db.fetch(
+            sql.HISTORIES, list(payment_ids), operation="select", table="payment_transactions"
+        )
+        return [
+            History(*sides, _steps(sides[0], own, 3))
+            for sides, own in groupby(rows, lambda row: (row[0], row[1], row[2]))
+        ]
+
     async def payable(self, but: str) -> Sequence[Person]:
         """See `Store.payable`."""
         rows = await self._db.fetch(sql.PAYABLE, but)
@@ -293,21 +305,23 @@ def _whole(rows: Sequence[Any]) -> Whole | None:
     if not rows:
         return None
     payment = _payment(rows[0])
-    step = sql.WIDTH + 2
-    steps = [
+    return payment, _parties(rows[0], sql.WIDTH), _steps(payment.id, rows, sql.WIDTH + 2)
+
+
+def _steps(payment_id: str, rows: Iterable[Any], at: int) -> list[Step]:
+    return [
         Step(
-            row[step],
-            payment.id,
-            PaymentStatus(row[step + 1]),
-            row[step + 2],
-            row[step + 3],
-            row[step + 4],
-            row[step + 5],
+            row[at],
+            payment_id,
+            PaymentStatus(row[at + 1]),
+            row[at + 2],
+            row[at + 3],
+            row[at + 4],
+            row[at + 5],
         )
         for row in rows
-        if row[step] is not None
+        if row[at] is not None
     ]
-    return payment, _parties(rows[0], sql.WIDTH), steps
 
 
 def _replaces(person: Person, known: Person) -> bool:

@@ -40,6 +40,15 @@ LEFT JOIN payment_transactions t ON t.payment_id = p.id
 WHERE p.id = $1
 ORDER BY t.created_at, t.status, t.id
 """
+# Payments that are asked for by id in one go, each with its sides and its history.
+HISTORIES: Final = """
+SELECT p.id, p.sender_id, p.recipient_id,
+       t.id, t.status, t.status_message, t.psp_transaction_id, t.metadata, t.created_at
+FROM payments p
+LEFT JOIN payment_transactions t ON t.payment_id = p.id
+WHERE p.id = ANY($1::text[])
+ORDER BY p.id, t.created_at, t.status, t.id
+"""
 ADD: Final = f"""
 WITH added AS (
     INSERT INTO payments

@@ -16,6 +16,7 @@ from system.payments.entrypoints.requests import (
     LIST,
     NEW_PAYMENT,
     PAYMENT_ID,
+    PAYMENT_IDS,
     REPORT,
     STATUS_CHANGE,
     edit_of,
@@ -179,9 +180,21 @@ async def parties(request: AnyRequest) -> Reply:
     return success({"senderId": sender_id, "recipientId": recipient_id})
 
 
+@get("/payments/transactions")
+async def transactions(request: AnyRequest) -> Reply:
+    """The histories of many payments in one go, for GraphQL; the caller's token counts as well."""
+    actor = _actor(await authenticated(request))
+    wanted = PAYMENT_IDS.parse(query(request))
+    return success(await _reads(request).histories(actor, wanted["ids"].split(",")))
+
+
 def routes(internal_token: str) -> list[Any]:
-    """Return the service's routes, the internal one behind its guard."""
-    internal = Router("/internal", route_handlers=[parties], guards=[internal_only(internal_token)])
+    """Return the service's routes, the internal ones behind their guard."""
+    internal = Router(
+        "/internal",
+        route_handlers=[parties, transactions],
+        guards=[internal_only(internal_token)],
+    )
     return [
         list_payments,
         list_recipients,

@@ -117,6 +117,10 @@ def _end(values: Mapping[str, Any]) -> datetime | None:
 
 
 PAYMENT_ID: Final = Schema({"id": Uuid()})
+_ID: Final = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+PAYMENT_IDS: Final = Schema(
+    {"ids": Matching(f"{_ID}(,{_ID}){{0,99}}", "Expected 1 to 100 ids with commas between them")}
+)
 NEW_PAYMENT: Final = Schema(
     {
         "type": Choice(*TYPES, example="instant"),

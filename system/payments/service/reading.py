@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime, time
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -106,6 +107,15 @@ class PaymentReads:
         start, end = day_or_moment(query.start, DAY_STARTS), day_or_moment(query.end, DAY_ENDS)
         entry = keys.payment_report(actor.user_id, actor.is_admin, start, end, query.currency or "")
         return await self._cache.read(entry, load, bypass=fresh)
+
+    async def histories(self, actor: Actor, payment_ids: Sequence[str]) -> Mapping[str, Any]:
+        """The transactions of many payments by id; what the actor may not see is left out."""
+        found = await self._store.histories(payment_ids)
+        return {
+            history.payment_id: shape.history_json(history.steps)
+            for history in found
+            if may_see(actor, history.sender_id, history.recipient_id)
+        }
 
     async def parties(self, payment_id: str) -> tuple[str, str | None]:
         """Sender and recipient, for who may hear of a payment (R4.20).

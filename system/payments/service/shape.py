@@ -52,7 +52,13 @@ def with_parties(payment: Payment, parties: Parties) -> dict[str, Any]:
 def with_history(payment: Payment, parties: Parties, steps: Sequence[Step]) -> dict[str, Any]:
     """A payment with sender, recipient and history."""
     shown = with_parties(payment, parties)
-    shown["transactions"] = [
+    shown["transactions"] = history_json(steps)
+    return shown
+
+
+def history_json(steps: Sequence[Step]) -> list[dict[str, Any]]:
+    """The rows of a payment's history."""
+    return [
         {
             "id": step.id,
             "paymentId": step.payment_id,
@@ -64,7 +70,6 @@ def with_history(payment: Payment, parties: Parties, steps: Sequence[Step]) -> d
         }
         for step in steps
     ]
-    return shown
 
 
 def created_data(payment: Payment) -> dict[str, Any]:

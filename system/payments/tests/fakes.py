@@ -24,6 +24,7 @@ from system.payments.ports import (
     NO_NOTE,
     DirectoryUnavailable,
     Fact,
+    History,
     ListQuery,
     Page,
     Parties,
@@ -119,6 +120,13 @@ class FakeStore:
             return None
         steps = [step for step in self.steps if step.payment_id == payment_id]
         return payment, self._parties(payment), steps
+
+    async def histories(self, payment_ids: Sequence[str]) -> Sequence[History]:
+        wholes = [await self.payment(payment_id) for payment_id in payment_ids]
+        return [
+            History(payment.id, payment.sender_id, payment.recipient_id, steps)
+            for payment, _, steps in filter(None, wholes)
+        ]
 
     async def parties(self, payment_id: str) -> tuple[str, str | None] | None:
         payment = self.payments.get(payment_id)

@@ -269,6 +269,15 @@ def test_every_report_uses_an_index(full: Loaded, role: ActorRole, given: dict[s
     assert "Seq Scan on payments" not in plan, plan
 
 
+def test_histories_of_many_payments_are_found_by_index(full: Loaded) -> None:
+    """A hundred at once: no table is looked through for them."""
+    ids = [f"payment-{number}" for number in range(0, 100_000, 1_000)]
+
+    plan = full.plan(statements.HISTORIES, (ids,))
+
+    assert "Seq Scan" not in plan, plan
+
+
 def test_a_payment_is_found_by_index(full: Loaded) -> None:
     """With parties and history."""
     plan = full.plan(statements.FIND, (full.some_payment,))

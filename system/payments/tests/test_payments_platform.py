@@ -307,3 +307,31 @@ def test_parties_are_told_to_the_gateway_only(stack: Stack, customer: User, vend
 
     assert told.json()["data"] == {"senderId": customer.id, "recipientId": vendor.id}
     assert (refused.status_code, refused.json()["error"]["code"]) == (401, "UNAUTHORIZED")
+
+
+def test_histories_of_many_payments_are_internal(
+    stack: Stack, customer: User, vendor: User, admin: User
+) -> None:
+    """R1.153, R1.103: with both tokens, and only of what the caller may see; as in R1.107."""
+    payments = [made(customer.pay(vendor)), made(customer.pay(vendor))]
+    admin.change(payments[1], "processing")
+    stranger = newcomer(stack)
+    ids = ",".join([*payments, str(uuid.uuid4())])
+    url = f"{stack.services['payments']}/internal/payments/transactions"
+    internal = {"X-Internal-Token": stack.target["access"]["internal"]["token"]}
+
+    def told(user: User, **changes: str) -> httpx.Response:
+        headers = {**internal, "Authorization": user.authorization}
+        return httpx.get(url, params={"ids": ids, **changes}, headers=headers)
+
+    shown = {
+        payment: vendor.get(f"/payments/{payment}").json()["data"]["transactions"]
+        for payment in payments
+    }
+    assert told(vendor).json()["data"] == told(admin).json()["data"] == shown
+    assert told(stranger).json()["data"] == {}
+    assert told(vendor, ids="nope").status_code == 400
+    own = {"Authorization": vendor.authorization}
+    assert httpx.get(url, params={"ids": ids}, headers=internal).status_code == 401
+    assert httpx.get(url, params={"ids": ids}, headers=own).status_code == 401
+    stranger.close()

@@ -27,7 +27,7 @@ def create(settings: Settings) -> Litestar:
     return create_app(
         settings,
         [
-            *http.ROUTES,
+            *http.routes(settings.internal_service_token),
             cache_route(settings.internal_service_token, parts.cache),
             *diagnostics.routes(settings.internal_service_token, parts.probes),
         ],

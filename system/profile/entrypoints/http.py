@@ -7,14 +7,23 @@ from dataclasses import replace
 from typing import Any, Final, cast
 
 import msgspec
-from litestar import Request, get, put
+from litestar import Request, Router, get, put
 
 from system.platform.cache.cache import Answer
 from system.platform.http.app import Reply, json_body, success, wants_fresh
 from system.platform.http.openapi import operation
 from system.platform.http.shapes import BOOLEAN, ID, MOMENT, TEXT, nullable, one_of, shape
-from system.platform.http.validation import Choice, DescribedRule, Issue, Matching, Schema, Text
-from system.platform.security.litestar import authenticated
+from system.platform.http.validation import (
+    Choice,
+    DescribedRule,
+    Issue,
+    Matching,
+    Schema,
+    Text,
+    broken,
+    parse_all,
+)
+from system.platform.security.litestar import authenticated, internal_only
 from system.profile import domain
 from system.profile.entrypoints.fields import CLEARED, Avatar, Channels, Clearable, Phone, Timezone
 from system.profile.service import Profiles, profile_json
@@ -127,11 +136,29 @@ async def update_preferences(request: AnyRequest) -> Reply:
     """R1.148."""
     principal = await authenticated(request)
     given = PREFERENCES.parse(await json_body(request, BODY_LIMIT))
-    changed = await _profiles(request).change_preferences(principal.user_id, given)
+    changed = await _profiles(request).change(principal.user_id, preferences=given)
     return success(changed.preferences)
 
 
-ROUTES: Final = (get_profile, update_profile, get_preferences, update_preferences)
+@put("/profile")
+async def update_all(request: AnyRequest) -> Reply:
+    """Facts as R1.146 and `preferences` as R1.148 in one go, for GraphQL; of the caller's own."""
+    principal = await authenticated(request)
+    given = await json_body(request, BODY_LIMIT)
+    preferences = given.get("preferences", {})
+    if not isinstance(preferences, dict):
+        raise broken("preferences", "invalid_type", "Expected object")
+    wanted, merging = parse_all((PROFILE, given), (PREFERENCES, preferences))
+    changed = await _profiles(request).change(principal.user_id, facts(wanted), merging)
+    return success(profile_json(changed))
+
+
+def routes(internal_token: str) -> list[Any]:
+    """Return the service's routes, the internal one behind its guard (R1.153)."""
+    internal = Router(
+        "/internal", route_handlers=[update_all], guards=[internal_only(internal_token)]
+    )
+    return [get_profile, update_profile, get_preferences, update_preferences, internal]
 
 
 def facts(given: Mapping[str, Any]) -> dict[str, str | None]:

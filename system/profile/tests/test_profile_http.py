@@ -22,7 +22,7 @@ from system.platform.security.principal import Principal
 from system.profile import domain
 from system.profile.entrypoints import events
 from system.profile.entrypoints.fields import Avatar
-from system.profile.entrypoints.http import BODY_LIMIT, PROFILE, PROFILE_SHOWN, ROUTES
+from system.profile.entrypoints.http import BODY_LIMIT, PROFILE, PROFILE_SHOWN, routes
 from system.profile.entrypoints.http import PREFERENCES as PREFERENCES_BODY
 from system.profile.service import Profiles, profile_json
 from system.profile.tests.fakes import START, FakeCache, FakeStore, FakeUnit
@@ -30,6 +30,8 @@ from system.profile.tests.fakes import START, FakeCache, FakeStore, FakeUnit
 PATH = "/api/profile"
 PREFERENCES = "/api/profile/preferences"
 ANN = {"Authorization": "ann"}
+INTERNAL = "/internal/profile"
+TOKEN = "internal-token"
 _EMPTY = domain.Profile("p", "u", None, None, None, None, {}, START, START)
 
 
@@ -56,7 +58,7 @@ async def http(store: FakeStore) -> AsyncIterator[httpx.AsyncClient]:
 
     app = create_app(
         load("profile", {"PROFILE_DATABASE_URL": "postgresql://p@h/profile_db"}),
-        ROUTES,
+        routes(TOKEN),
         checks={"database": up},
         state={
             "authenticator": FakeAuthenticator(),
@@ -298,11 +300,54 @@ async def test_the_only_event_it_handles() -> None:
     assert set(handlers) < USER_LIFECYCLE
 
 
+async def test_everything_is_changed_in_one_go(http: httpx.AsyncClient, store: FakeStore) -> None:
+    """For GraphQL: facts and preferences, by the rules of both routes, told once."""
+    answer = await http.put(
+        INTERNAL,
+        json={"bio": "x", "phone": None, "preferences": {"theme": "dark"}},
+        headers={"X-Internal-Token": TOKEN},
+    )
+
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["data"] == (await http.get(PATH)).json()["data"]
+    assert answer.json()["data"]["preferences"] == {"theme": "dark"}
+    assert store.emitted == [("ann", ["bio", "preferences"])]
+
+
+@pytest.mark.parametrize("preferences", [{"theme": "pink", "currency": 1}, "dark", None])
+async def test_of_a_change_in_one_go_all_is_checked_first(
+    http: httpx.AsyncClient, store: FakeStore, preferences: Any
+) -> None:
+    """R1.16: the issues of both at once where they can be told, and nothing is done."""
+    answer = await http.put(
+        INTERNAL,
+        json={"bio": 1, "preferences": preferences},
+        headers={"X-Internal-Token": TOKEN},
+    )
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "VALIDATION_ERROR")
+    paths = [issue["path"] for issue in answer.json()["error"]["details"]]
+    if isinstance(preferences, dict):
+        assert paths == [["bio"], ["theme"], ["currency"]]
+    else:
+        assert paths == [["preferences"]]
+    assert store.profiles == {}
+
+
+async def test_a_change_in_one_go_is_internal(http: httpx.AsyncClient) -> None:
+    """R1.153: the gateway's word and the caller's are both needed."""
+    refused = [await http.put(INTERNAL, json={"bio": "x"}, headers={"X-Internal-Token": "other"})]
+    del http.headers["authorization"]
+    refused += [await http.put(INTERNAL, json={"bio": "x"}, headers={"X-Internal-Token": TOKEN})]
+
+    assert [answer.status_code for answer in refused] == [401, 401]
+
+
 def test_the_routes_describe_themselves() -> None:
     """R1.154: four operations, with examples that are valid."""
     app = create_app(
         load("profile", {"PROFILE_DATABASE_URL": "postgresql://p@h/profile_db"}),
-        ROUTES,
+        routes(TOKEN),
         checks={},
         essential=(),
     )

@@ -12,7 +12,7 @@ from system.platform.http.errors import ApiError
 from system.profile import service
 from system.profile.domain import UserDeleted
 from system.profile.service import Profiles
-from system.profile.tests.fakes import FakeCache, FakeStore
+from system.profile.tests.fakes import FakeCache, FakeStore, FakeUnit
 
 
 class House:
@@ -73,7 +73,7 @@ async def test_what_is_so_already_is_no_change(house: House) -> None:
 
     await house.profiles.change("a", {"bio": "x"})
     await house.profiles.change("a", {})
-    await house.profiles.change_preferences("a", {})
+    await house.profiles.change("a", preferences={})
 
     assert house.store.profiles["a"] == before
     assert house.store.emitted == [("a", ["bio"])]
@@ -81,11 +81,11 @@ async def test_what_is_so_already_is_no_change(house: House) -> None:
 
 async def test_preferences_are_merged(house: House) -> None:
     """R1.151: a channel that is not named keeps its value."""
-    await house.profiles.change_preferences(
-        "a", {"theme": "dark", "notifications": {"email": True, "sms": False}}
+    await house.profiles.change(
+        "a", preferences={"theme": "dark", "notifications": {"email": True, "sms": False}}
     )
     await house.profiles.read_preferences("a", fresh=False)
-    await house.profiles.change_preferences("a", {"notifications": {"sms": True}})
+    await house.profiles.change("a", preferences={"notifications": {"sms": True}})
 
     answer = await house.profiles.read_preferences("a", fresh=False)
     assert msgspec.json.decode(answer.body) == {
@@ -93,6 +93,32 @@ async def test_preferences_are_merged(house: House) -> None:
         "notifications": {"email": True, "sms": True},
     }
     assert house.store.emitted == [("a", ["preferences"])] * 2
+
+
+async def test_facts_and_preferences_change_in_one_go(house: House) -> None:
+    """R1.152: one change, told once, with the names of all that differs."""
+    changed = await house.profiles.change("a", {"bio": "x"}, {"theme": "dark"})
+
+    assert (changed.bio, changed.preferences) == ("x", {"theme": "dark"})
+    assert house.store.profiles["a"] == changed
+    assert house.store.emitted == [("a", ["bio", "preferences"])]
+
+
+async def test_facts_stay_if_preferences_cannot_be_written(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of it or nothing: the second statement fails, and the first has not happened."""
+    await house.profiles.change("a", {"bio": "before"})
+
+    async def lost(*_: object) -> None:
+        raise ConnectionError("the database is gone")
+
+    monkeypatch.setattr(FakeUnit, "set_preferences", lost)
+    with pytest.raises(ConnectionError):
+        await house.profiles.change("a", {"bio": "after"}, {"theme": "dark"})
+
+    assert house.store.profiles["a"].bio == "before"
+    assert house.store.emitted == [("a", ["bio"])]
 
 
 async def test_a_change_leaves_other_users_alone(house: House) -> None:
@@ -123,7 +149,7 @@ async def test_a_late_request_does_not_bring_it_back(house: House) -> None:
         house.profiles.read("a", fresh=False),
         house.profiles.read_preferences("a", fresh=True),
         house.profiles.change("a", {"bio": "x"}),
-        house.profiles.change_preferences("a", {"theme": "dark"}),
+        house.profiles.change("a", preferences={"theme": "dark"}),
     ):
         with pytest.raises(ApiError) as refused:
             await act

@@ -56,6 +56,8 @@ _REQUEST: Final = Schema(
     }
 )
 _SUGGESTION: Final = re.compile(r" ?Did you mean .*\?$", re.DOTALL)
+# Each may print the whole document once.
+_FAULTS_SHOWN: Final = 10
 _CORE: Final = SCHEMA._schema  # strawberry has no public name for it
 
 Handler = Callable[[Call], Awaitable[answers.Sent]]
@@ -175,7 +177,9 @@ class GraphQLEntry:
         except RecursionError as error:
             raise _refused("QUERY_TOO_DEEP", "The document is nested too deeply") from error
         try:
-            faults: Iterable[GraphQLError] = validate(_CORE, document, self._rules)
+            faults: Iterable[GraphQLError] = validate(
+                _CORE, document, self._rules, max_errors=_FAULTS_SHOWN
+            )
         except RecursionError as error:
             raise _refused("QUERY_TOO_DEEP", "The document is nested too deeply") from error
         self._refuse_faults(faults)
@@ -186,7 +190,7 @@ class GraphQLEntry:
                 "operationName must name one of the document's operations",
             )
         values = get_variable_values(
-            _CORE, operation.variable_definitions or (), dict(variables), max_errors=10
+            _CORE, operation.variable_definitions or (), dict(variables), max_errors=_FAULTS_SHOWN
         )
         if isinstance(values, list):
             self._refuse_faults(values)

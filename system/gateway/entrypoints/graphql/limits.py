@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Final
 
 from graphql import (
     DocumentNode,
+    ExecutableDefinitionNode,
     FieldNode,
     FragmentDefinitionNode,
     FragmentSpreadNode,
@@ -29,11 +29,20 @@ DEPTH_LIMIT: Final = 8
 COST_LIMIT: Final = 5_000
 ALIAS_LIMIT: Final = 10
 ROOT_FIELD_LIMIT: Final = 10
-# Validation compares fields of one name in one place pair by pair; beyond this it takes seconds.
+# What validation does grows with the square of these, or faster: without limits a document of
+# 10 kB keeps a process busy for a second.
+DEFINITION_LIMIT: Final = 50
+SPREAD_LIMIT: Final = 100
+# Validation compares fields of one name in one place pair by pair.
 _SAME_NAME_LIMIT: Final = 100
+# Fields of all definitions, each fragment counted once in each place: far more than 10 kB hold.
+_STEP_LIMIT: Final = 2 * COST_LIMIT
 CREDENTIAL_FIELDS: Final = frozenset({"login", "register", "refreshToken"})
 _INTROSPECTION: Final = frozenset({"__schema", "__type"})
 _CONNECTION: Final = "Connection"
+
+# A selection, and the fragments it lies in.
+_Part = tuple[SelectionSetNode, frozenset[str]]
 
 
 class TooMuch(Exception):
@@ -98,6 +107,8 @@ class Gauge:
         self._known: dict[str, Measure] = {}
         self._open: set[str] = set()
         self._defaults: Mapping[str, Any] = {}
+        self._definitions = document.definitions
+        self._steps = 0
 
     def check(self) -> None:
         """Refuse what asks for too much.
@@ -105,6 +116,7 @@ class Gauge:
         Raises:
             TooMuch: as named by its code.
         """
+        self._check_size()
         credentials = 0
         for operation in self._operations:
             self._known.clear()
@@ -121,6 +133,67 @@ class Gauge:
                 "TOO_MANY_ROOT_FIELDS",
                 "At most one of login, register and refreshToken is allowed in a document",
             )
+
+    def _check_size(self) -> None:
+        if len(self._definitions) > DEFINITION_LIMIT:
+            raise TooMuch(
+                "QUERY_TOO_COMPLEX",
+                f"The document has {len(self._definitions)} operations and fragments, "
+                f"at most {DEFINITION_LIMIT} are allowed",
+            )
+        spreads = 0
+        parts = [
+            definition.selection_set
+            for definition in self._definitions
+            if isinstance(definition, ExecutableDefinitionNode)
+        ]
+        for definition in list(parts):
+            self._check_places([(definition, frozenset())])
+        while parts:
+            for node in parts.pop().selections:
+                if isinstance(node, FragmentSpreadNode):
+                    spreads += 1
+                elif isinstance(node, FieldNode | InlineFragmentNode) and node.selection_set:
+                    parts.append(node.selection_set)
+        if spreads > SPREAD_LIMIT:
+            raise TooMuch(
+                "QUERY_TOO_COMPLEX",
+                f"The document has {spreads} uses of fragments, at most {SPREAD_LIMIT} are allowed",
+            )
+
+    def _check_places(self, place: Sequence[_Part]) -> None:
+        """Refuse what answers under one name in one place too often, there and below.
+
+        Args:
+            place: the selections whose fields answer in it.
+        """
+        fields: defaultdict[str, list[_Part]] = defaultdict(list)
+        sizes: Counter[str] = Counter()
+        todo, met = list(place), set[str]()
+        while todo:
+            selection, inside = todo.pop()
+            for node in selection.selections:
+                self._steps += 1
+                if isinstance(node, FieldNode):
+                    name = (node.alias or node.name).value
+                    sizes[name] += 1
+                    if node.selection_set is not None:
+                        fields[name].append((node.selection_set, inside))
+                elif isinstance(node, InlineFragmentNode):
+                    todo.append((node.selection_set, inside))
+                elif isinstance(node, FragmentSpreadNode):
+                    spread = node.name.value
+                    fragment = self._fragments.get(spread)
+                    if fragment is not None and spread not in met and spread not in inside:
+                        met.add(spread)
+                        todo.append((fragment.selection_set, inside | {spread}))
+        if self._steps > _STEP_LIMIT or (sizes and max(sizes.values()) > _SAME_NAME_LIMIT):
+            raise TooMuch(
+                "QUERY_TOO_COMPLEX",
+                f"More than {_SAME_NAME_LIMIT} fields of one name in one selection",
+            )
+        for below in fields.values():
+            self._check_places(below)
 
     def roots(self, operation: OperationDefinitionNode) -> Counter[str]:
         """The root fields of an operation and how often each is asked for."""
@@ -158,13 +231,6 @@ class Gauge:
                 raise TooMuch(code, f"The query has {seen} {what}, at most {allowed} are allowed")
 
     def _selection(self, selection: SelectionSetNode, parent: Any) -> Measure:
-        names = Counter(islice(self._names(selection, frozenset()), COST_LIMIT))
-        del names[None]
-        if names and max(names.values()) > _SAME_NAME_LIMIT:
-            raise TooMuch(
-                "QUERY_TOO_COMPLEX",
-                f"More than {_SAME_NAME_LIMIT} fields of one name in one selection",
-            )
         whole = Measure()
         for node in selection.selections:
             if isinstance(node, FieldNode):
@@ -176,23 +242,6 @@ class Gauge:
             elif isinstance(node, FragmentSpreadNode):
                 whole = whole.beside(self._fragment(node.name.value))
         return whole
-
-    def _names(self, selection: SelectionSetNode, inside: frozenset[str]) -> Iterator[str | None]:
-        """The names under which fields of one selection answer, its fragments' fields too.
-
-        None stands for a step to a fragment, so that steps can be limited as well as names.
-        """
-        for node in selection.selections:
-            if isinstance(node, FieldNode):
-                yield (node.alias or node.name).value
-            elif isinstance(node, InlineFragmentNode):
-                yield from self._names(node.selection_set, inside)
-            elif isinstance(node, FragmentSpreadNode):
-                yield None
-                name = node.name.value
-                fragment = self._fragments.get(name)
-                if fragment is not None and name not in inside:
-                    yield from self._names(fragment.selection_set, inside | {name})
 
     def _field(self, node: FieldNode, parent: Any) -> Measure:
         alias = int(node.alias is not None)

@@ -41,7 +41,6 @@ from system.gateway.entrypoints.graphql.shapes import (
     User,
     UserRole,
 )
-from system.platform.http.validation import broken
 
 _NEWEST_FIRST: Final = {"sort": "createdAt", "order": "desc"}
 
@@ -284,13 +283,11 @@ class Mutation:
             )
             if value is not strawberry.UNSET
         }
-        preferences: object = input.preferences
-        if preferences is strawberry.UNSET or preferences is None:
-            return Profile.of(await info.context.change("PUT", "/api/profile", fields))
-        merged = await info.context.change("PUT", "/api/profile/preferences", _object(preferences))
-        if fields:
-            return Profile.of(await info.context.change("PUT", "/api/profile", fields))
-        return Profile.of({**await info.context.load("/api/profile"), "preferences": merged})
+        return Profile.of(
+            await info.context.change_profile(
+                {**fields, **_given({"preferences": input.preferences})}
+            )
+        )
 
     @_for_admins
     async def update_user_role(self, info: Info, id: strawberry.ID, role: UserRole) -> AdminUser:
@@ -310,10 +307,3 @@ class Mutation:
         path = f"/api/admin/config/{name(key, 'key')}"
         body = {"value": value, **_given({"description": description})}
         return SystemConfig.of(await info.context.change("PUT", path, body))
-
-
-def _object(preferences: object) -> Mapping[str, Any]:
-    """What PUT /api/profile/preferences takes: REST refuses what is no object (R1.9)."""
-    if not isinstance(preferences, dict):
-        raise broken("preferences", "invalid_type", "Expected object")
-    return preferences

@@ -8,8 +8,9 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 import msgspec
+from strawberry.dataloader import DataLoader
 
-from system.gateway.domain.routes import Access, RouteTable
+from system.gateway.domain.routes import Access, RouteTable, Service
 from system.gateway.ports import Rest
 from system.gateway.service.admission import AdmissionService
 from system.platform.http import errors
@@ -18,6 +19,9 @@ from system.platform.http.validation import Matching, Schema
 
 # Whatever is an id or a key fits; everything else cannot be part of a path (R1.50).
 _NAME: Final = Matching(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,128}", "Invalid id")
+
+# As many as payments-service takes.
+_HISTORIES_AT_ONCE: Final = 100
 
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
@@ -49,6 +53,9 @@ class Session:
         self._lines = tuple(lines)
         self._judged: dict[Access, asyncio.Task[None]] = {}
         self._loaded: dict[str, asyncio.Task[Any]] = {}
+        self._histories: DataLoader[str, Any] = DataLoader(
+            self._load_histories, max_batch_size=_HISTORIES_AT_ONCE
+        )
 
     async def authorise(self, access: Access) -> None:
         """Let the caller through, judged once (R1.28, R1.29).
@@ -89,8 +96,44 @@ class Session:
             ApiError: as `load`.
         """
         answer = await self._send(method, path, _encode(body), headers)
-        self._loaded.clear()
+        self._forget()
         return answer
+
+    async def change_profile(self, body: Mapping[str, Any]) -> Any:
+        """Change the caller's profile and preferences, all of it or nothing (R1.146, R1.148).
+
+        Raises:
+            ApiError: as `load`.
+        """
+        answer = await self._ask(
+            Service.PROFILE, "PUT", "/internal/profile", _encode(body), internal=True
+        )
+        self._forget()
+        return answer
+
+    async def load_history(self, payment_id: str) -> Any:
+        """The `transactions` of a payment; those asked for at one time come in one call (R10.9).
+
+        Raises:
+            ApiError: as `load`.
+        """
+        whole = self._loaded.get(f"/api/payments/{payment_id}")
+        if whole is not None:
+            return (await whole)["transactions"]
+        return await self._histories.load(payment_id)
+
+    async def _load_histories(self, payment_ids: Sequence[str]) -> list[Any]:
+        target = "/internal/payments/transactions?ids=" + ",".join(payment_ids)
+        task = self._loaded[target] = asyncio.ensure_future(
+            self._ask(Service.PAYMENTS, "GET", target, None, internal=True)
+        )
+        found = await task
+        # One that the caller may no longer see: it changed hands after it was listed.
+        return [found.get(payment_id, errors.forbidden()) for payment_id in payment_ids]
+
+    def _forget(self) -> None:
+        self._loaded.clear()
+        self._histories.clear_all()
 
     async def load_as(self, access_token: str, path: str) -> Any:
         """GET as the holder of a new token (R10.2: `refreshToken` gives the user too)."""
@@ -114,6 +157,19 @@ class Session:
         route = self._table.find(method, path)
         if route is None:
             raise errors.not_found(method, path)
+        target = quote(route.service_path(path)) + mark + query
+        return await self._ask(route.service, method, target, body, headers)
+
+    async def _ask(
+        self,
+        service: Service,
+        method: str,
+        target: str,
+        body: bytes | None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        internal: bool = False,
+    ) -> Any:
         given = dict(headers or {})
         lines = list(self._lines)
         if "Authorization" not in given:
@@ -122,9 +178,7 @@ class Session:
                 for value in self._authorization
             )
         lines += (f"{name}: {value}".encode("latin-1") for name, value in given.items())
-        answer = await self._rest.send(
-            route.service, method, quote(route.service_path(path)) + mark + query, lines, body
-        )
+        answer = await self._rest.send(service, method, target, lines, body, internal=internal)
         return _data(answer.status, answer.body, answer.retry_after)
 
 

@@ -228,7 +228,11 @@ class Payment:
     @strawberry.field
     async def transactions(self, info: Info) -> list[PaymentTransaction]:
         """What happened, oldest first."""
-        return [PaymentTransaction.of(raw) for raw in await self._relation(info, "transactions")]
+        if "sender" in self.raw and "transactions" not in self.raw:
+            raws = await info.context.load_history(self.id)
+        else:
+            raws = await self._relation(info, "transactions")
+        return [PaymentTransaction.of(raw) for raw in raws]
 
     async def _relation(self, info: Info, name: str) -> Any:
         if name in self.raw:
