@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 
 from system.conftest import RunningStack
@@ -60,6 +62,30 @@ def test_r1_14_a_database_is_away_and_returns(
     desk.all_arrived_once(service, [before, lost])
     for other in others:
         desk.all_arrived_once(other, [kept[other]])
+
+
+@pytest.mark.parametrize("whose", ["own", "one"])
+def test_r6_11_many_log_in_while_auth_db_hangs(well: RunningStack, desk: Desk, whose: str) -> None:
+    """Each is told 503 by the service, in time, however many came before it (R1.14, R1.81).
+
+    They come all the while, each with an account of its own, or all with one.
+    """
+
+    def attempt(number: int) -> httpx.Response:
+        email = f"{'nobody' if whose == 'one' else number}@x.test"
+        body = {"email": email, "password": "Wrong-Pass-123!"}
+        return desk.ask("POST", "/api/auth/login", None, body)
+
+    with away(well, "postgres-auth", "pause"), ThreadPoolExecutor(40) as pool:
+        attempts = []
+        for number in range(40):
+            attempts.append(pool.submit(attempt, number))
+            time.sleep(0.1)
+        found = [begun.result() for begun in attempts]
+    until(lambda: desk.write("auth", new_key()).is_success, 10)
+
+    for answer in found:
+        refused(answer)
 
 
 @pytest.mark.parametrize("service", SERVICES)

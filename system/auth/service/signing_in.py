@@ -7,13 +7,10 @@ when its caller hears of it (R1.32).
 
 from __future__ import annotations
 
-import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from weakref import WeakValueDictionary
 
 from system.auth.domain.accounts import (
     RefreshVerdict,
@@ -30,6 +27,7 @@ from system.auth.service.accounts import email_exists
 from system.auth.service.moments import utc_now
 from system.auth.service.throttling import LoginGate
 from system.auth.service.tokens import TokenDesk, TokenPair
+from system.auth.service.turns import Turns
 from system.platform.http import errors
 from system.platform.security.tokens import Claims, TokenType
 
@@ -73,7 +71,8 @@ class SigningIn:
         self._desk = desk
         self._gate = gate
         self._now = now
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        # A token replayed many times at once would else take all connections from everybody.
+        self._turns = Turns()
 
     async def register(self, *, email: str, password: str, name: str, caller: Caller) -> SignedIn:
         """Open an account as CUSTOMER and sign it in (R1.59, R1.65).
@@ -172,7 +171,7 @@ class SigningIn:
         digest = token_hash(token)
         epoch = self._mirror.epoch
         tokens: TokenPair | None = None
-        async with self._turn_of(claims.session_id), self._store.transaction() as unit:
+        async with self._turns.of(claims.session_id), self._store.transaction() as unit:
             # This lock makes uses of one family take turns, whichever process they come to.
             user = await unit.user(claims.user_id)
             session = await unit.lock_session(claims.session_id)
@@ -242,14 +241,3 @@ class SigningIn:
             return  # another use of the same token has just done it, events included
         await unit.emit(facts.token_reuse_detected(claims.user_id, claims.session_id, caller, now))
         await unit.emit(facts.session_revoked(session, reason, claims.user_id, now))
-
-    @asynccontextmanager
-    async def _turn_of(self, session_id: str) -> AsyncIterator[None]:
-        """Let refreshes of one session wait here rather than each on a database connection.
-
-        A token replayed many times at once would otherwise take all connections from everybody.
-        """
-        lock = self._turns.setdefault(session_id, asyncio.Lock())
-        async with lock:
-            yield
-        # The weak dictionary forgets the lock when the last one who waits for it is gone.

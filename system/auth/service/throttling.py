@@ -7,12 +7,10 @@ queue up here before they take a database connection.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Final
-from weakref import WeakValueDictionary
 
 from system.auth.domain.accounts import User
 from system.auth.domain.throttles import (
@@ -30,6 +28,7 @@ from system.auth.domain.throttles import (
 from system.auth.ports import Caller, Unit
 from system.auth.service import facts
 from system.auth.service.moments import utc_now
+from system.auth.service.turns import Turns
 from system.platform.http import errors
 from system.platform.http.client_address import normal_address
 from system.platform.moments import timestamp
@@ -52,18 +51,20 @@ class LoginGate:
     ) -> None:
         self._exempt = exempt
         self._now = now
-        self._places = asyncio.Semaphore(PLACES)
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._turns = Turns(PLACES)
 
     @asynccontextmanager
     async def turn(self, email: str, caller: Caller) -> AsyncIterator[Subject]:
-        """Wait until no other attempt of this pair is under way here; give the counters' keys."""
+        """Wait until no other attempt of this pair is under way here; give the counters' keys.
+
+        Raises:
+            ApiError: 503 SERVICE_UNAVAILABLE, the turn did not come.
+        """
         address = caller.address
         subject = subject_of(email, address)
         if self._exempt(address):
             subject = Subject(subject.pair, subject.account, None)
-        lock = self._turns.setdefault(subject.pair, asyncio.Lock())
-        async with lock, self._places:
+        async with self._turns.of(subject.pair):
             yield subject
 
     async def admit(self, unit: Unit, subject: Subject, user: User | None, caller: Caller) -> None:
