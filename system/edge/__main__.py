@@ -1,4 +1,4 @@
-"""Renders the edge's configuration, and has nginx itself check every variant of it."""
+"""Renders the edge's configuration, has nginx check every variant of it, or serve one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from system.edge import variants
+from system.edge import serve, variants
 from system.edge.environment import settings_from
 from system.edge.render import EdgeSettingsFault, render
 
@@ -20,10 +20,15 @@ def main() -> int:
     printed = commands.add_parser("render", help="print nginx.conf for the environment (R0.13)")
     printed.add_argument("--state", type=Path, required=True, help="folder for pid, temp and logs")
     printed.add_argument("--static", type=Path, required=True, help="folder of the front end")
+    served = commands.add_parser("serve", help="run nginx in a container; follows the gateways")
+    served.add_argument("--state", type=Path, default=Path("/tmp/edge"), help="a writable folder")
+    served.add_argument("--static", type=Path, default=Path(os.environ.get("EDGE_STATIC", "/")))
     arguments = parser.parse_args()
     if arguments.command == "check":
         return _check()
     try:
+        if arguments.command == "serve":
+            return serve.main(arguments.state, arguments.static)
         sys.stdout.write(render(settings_from(os.environ, arguments.state, arguments.static)))
     except EdgeSettingsFault as fault:
         print(fault, file=sys.stderr)

@@ -15,7 +15,8 @@ def settings_from(environ: Mapping[str, str], state: Path, static_root: Path) ->
 
     Args:
         environ: R0.13's variables; also ``EDGE_SOURCE_ADDRESS`` (the address to connect to the
-            gateway from), ``EDGE_LISTEN`` (comma-separated) and ``EDGE_RESOLVER`` (for OCSP).
+            gateway from), ``EDGE_LISTEN`` (comma-separated), ``EDGE_RESOLVER`` (for OCSP) and
+            ``EDGE_ACCESS_LOG`` (a file in ``state`` unless set).
         state: an existing folder for pid, temporary files and logs.
         static_root: the built front end.
 
@@ -51,7 +52,7 @@ def settings_from(environ: Mapping[str, str], state: Path, static_root: Path) ->
         static_root=str(static_root),
         temp_folder=str(state),
         pid_path=str(state / "nginx.pid"),
-        access_log=str(state / "access.log"),
+        access_log=environ.get("EDGE_ACCESS_LOG") or str(state / "access.log"),
         gateways=tuple(_address(url) for url in gateways),
         source_address=environ.get("EDGE_SOURCE_ADDRESS") or None,
         listen=_listed(environ.get("EDGE_LISTEN", "0.0.0.0,[::]")),

@@ -41,11 +41,22 @@ def ports_of(stack: str | None) -> dict[str, int]:
 
 def render(folder: Path, ports: Mapping[str, int], host: str = "127.0.0.1") -> list[Path]:
     """Write all files below `folder`; return their paths."""
-    values = {name: str(port) for name, port in ports.items()} | {
-        "host": host,
-        "folder": str(folder.resolve()),
-        "prometheus": str(PROMETHEUS_PORT),
-    }
+    targets = {name: f"{host}:{port}" for name, port in ports.items()}
+    dashboards_folder = str(folder.resolve() / "grafana" / "dashboards")
+    return fill(folder, targets, f"{host}:{PROMETHEUS_PORT}", dashboards_folder)
+
+
+def fill(
+    folder: Path, targets: Mapping[str, str], prometheus: str, dashboards_folder: str
+) -> list[Path]:
+    """Write all files below `folder`; return their paths.
+
+    Args:
+        targets: `host:port` to scrape, by part.
+        prometheus: `host:port` where Grafana finds Prometheus.
+        dashboards_folder: where Grafana finds the dashboards.
+    """
+    values = {**targets, "prometheus": prometheus, "dashboards": dashboards_folder}
     written = []
     for source in sorted(HERE.rglob("*.yml")):
         text = source.read_text(encoding="utf-8")

@@ -22,6 +22,8 @@ from system.stack.programs import path_of, postgres_folder
 # C.UTF-8 exists everywhere and sorts by code point; the contract sorts by times and ids only.
 _INITDB = ("--username=postgres", "--encoding=UTF8", "--locale=C.UTF-8", "--auth=scram-sha-256")
 
+_HERE = "127.0.0.1"
+
 _CONFIGURATION = """\
 # Written by system/stack/postgres.py. As durable as in production: fsync stays on.
 listen_addresses = '127.0.0.1'
@@ -122,16 +124,24 @@ def prepare(
 
 
 def make_roles(
-    service: str, port: int, *, initial: str, superuser: str, owner: str, runtime: str
+    service: str,
+    port: int,
+    *,
+    initial: str,
+    superuser: str,
+    owner: str,
+    runtime: str,
+    host: str = _HERE,
 ) -> None:
     """Give a new cluster its database, its roles and its own superuser password (R0.19).
 
     Args:
         initial: the superuser's password in the template.
         superuser, owner, runtime: the passwords it has from now on.
+        host: where the cluster is.
     """
     owner_role, service_role = _roles(service)
-    with _session(port, initial, "postgres") as session:
+    with _session(port, initial, "postgres", host) as session:
         for role, password in ((owner_role, owner), (service_role, runtime)):
             session.execute(
                 sql.SQL(
@@ -143,28 +153,38 @@ def make_roles(
                 sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(other))
             )
         session.execute(sql.SQL("ALTER ROLE postgres PASSWORD {}").format(sql.Literal(superuser)))
-    make_database(service, port, superuser)
+    make_database(service, port, superuser, host)
 
 
-def make_database(service: str, port: int, superuser: str) -> None:
+def make_database(service: str, port: int, superuser: str, host: str = _HERE) -> None:
     """Give a service's cluster an empty database in place of the one it may have.
 
     Args:
         superuser: the superuser's password.
+        host: where the cluster is.
     """
     database = sql.Identifier(f"{service}_db")
     owner_role, service_role = _roles(service)
-    with _session(port, superuser, "postgres") as session:
+    with _session(port, superuser, "postgres", host) as session:
         session.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(database))
         session.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(database, owner_role))
         session.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database))
         session.execute(
             sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(database, service_role)
         )
-    with _session(port, superuser, f"{service}_db") as session:
+    with _session(port, superuser, f"{service}_db", host) as session:
         session.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
         session.execute(sql.SQL("GRANT USAGE, CREATE ON SCHEMA public TO {}").format(owner_role))
         session.execute(sql.SQL("GRANT USAGE ON SCHEMA public TO {}").format(service_role))
+
+
+def is_made(service: str, port: int, superuser: str, host: str) -> bool:
+    """True when a cluster has its roles and its database."""
+    with _session(port, superuser, "postgres", host) as session:
+        row = session.execute(
+            "SELECT count(*) FROM pg_database WHERE datname = %s", (f"{service}_db",)
+        ).fetchone()
+    return row == (1,)
 
 
 def make_legacy(port: int, initial: str, superuser: str) -> None:
@@ -194,9 +214,11 @@ def free_shared_memory(data: Path) -> None:
 
 
 @contextlib.contextmanager
-def _session(port: int, password: str, database: str) -> Iterator[psycopg.Connection]:
+def _session(
+    port: int, password: str, database: str, host: str = _HERE
+) -> Iterator[psycopg.Connection]:
     connection = psycopg.connect(
-        host="127.0.0.1",
+        host=host,
         port=port,
         user="postgres",
         password=password,
