@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import msgspec
 
 from harness.run import RunResult, VerdictEntry
 from harness.verdict import Figure, Verdict
@@ -40,6 +41,21 @@ class Chart:
     name: str
     distribution: str
     time_line: str
+
+
+class Table(msgspec.Struct, frozen=True):
+    """A table that a criterion laid among its evidence, in a list in a file ``….table.json``.
+
+    Attributes:
+        title, note: what it shows, and how to read it.
+        columns: the heads; the first column holds names, the others figures.
+        rows: texts, as many in each as there are columns.
+    """
+
+    title: str
+    note: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
 
 
 def write(result: RunResult, run_folder: Path, path: Path) -> Path:
@@ -107,6 +123,7 @@ def _context(result: RunResult, run_folder: Path) -> dict[str, Any]:
         "absences": sorted({(k, v) for e in ordered for k, v in e.absent.items()}),
         "shortened": [(e.criterion, e.shortened) for e in ordered if e.shortened],
         "charts": list(_charts(ordered, run_folder)),
+        "tables": list(_tables(ordered, run_folder)),
         "duration": _duration(result),
         "css": (Path(__file__).parent / "templates" / "report.css").read_text(encoding="utf-8"),
     }
@@ -139,6 +156,18 @@ def _charts(entries: Iterable[VerdictEntry], run_folder: Path) -> Iterable[Chart
                 charts.distribution(samples, bound),
                 charts.time_line(samples, bound),
             )
+
+
+def _tables(entries: Iterable[VerdictEntry], run_folder: Path) -> Iterable[tuple[str, Table]]:
+    for entry in entries:
+        for relative in entry.evidence:
+            if not relative.endswith(".table.json"):
+                continue
+            try:
+                found = msgspec.json.decode((run_folder / relative).read_bytes(), type=list[Table])
+            except (OSError, msgspec.DecodeError):
+                continue  # evidence that was lost or cut off; the verdict rests on another file
+            yield from ((entry.criterion, table) for table in found)
 
 
 def _duration(result: RunResult) -> str:

@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -157,6 +158,31 @@ def test_a_file_that_holds_no_samples_is_no_chart(folder: Path) -> None:
     np.savez(folder / "evidence" / "good" / "samples.npz", other=np.ones(3))
 
     assert "<svg" not in render.render(folder).read_text()
+
+
+def test_tables_among_the_evidence_are_drawn(folder: Path) -> None:
+    """A criterion's arithmetic is shown as text; a file that holds no tables is left out."""
+    result = run.read_result(folder)
+    good = next(entry for entry in result.verdicts if entry.criterion == "good")
+    files = ("evidence/good/a.table.json", "evidence/good/b.table.json", "evidence/gone.table.json")
+    good = msgspec.structs.replace(good, evidence=files)
+    others = [entry for entry in result.verdicts if entry.criterion != "good"]
+    table = {
+        "title": "Machines",
+        "note": "by CPU",
+        "columns": ["rate", "n"],
+        "rows": [["1", "<2>"]],
+    }
+    (folder / files[0]).write_bytes(msgspec.json.encode([table]))
+    (folder / files[1]).write_text('[{"title": "cut')
+    run.write_result(folder, msgspec.structs.replace(result, verdicts=(good, *others)))
+
+    text = render.render(folder).read_text()
+
+    assert text.count("good · ") == 1
+    assert "good · Machines" in text
+    assert '<th>rate</th><th class="num">n</th>' in text
+    assert '<td>1</td><td class="num">&lt;2&gt;</td>' in text
 
 
 def test_charts_show_due_and_naive_apart(tmp_path: Path) -> None:
