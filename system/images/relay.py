@@ -26,6 +26,7 @@ _FILES: Final = 65536
 # Port here, and whom it leads to.
 AS_CLIENT: Final[Mapping[int, str]] = {443: "edge:443", 80: "edge:80", 3000: "gateway:3000"}
 PLAIN: Final[Mapping[int, str]] = {
+    3100: "gateway:3000",  # for whoever names no address
     3001: "auth:3001",
     3002: "payments:3002",
     3003: "admin:3003",
