@@ -46,7 +46,7 @@ test: setup check ## all of the project's own tests, fast first, then a short tr
 	@$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --include='system/*' --skip-covered --fail-under=70
 	$(BIN)/coverage report --include='harness/*' --skip-covered --fail-under=95
-	$(BIN)/pytest suites/ --criterion $(SMOKE)
+	$(BIN)/pytest suites/ --stack native --criterion $(SMOKE)
 	$(BIN)/python -m defects $(addprefix --defect ,$(DEFECTS))
 
 test-fast: setup ## the tests that need no running platform, without coverage

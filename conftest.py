@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from harness.probe import CouldNotObserve
 
+if TYPE_CHECKING:
+    from system.stack import containers, native
+
 pytest_plugins = ["harness.pytest_plugin"]
 
+_PLATFORM = pytest.StashKey["containers.Stack | native.Stack"]()
 _STACK = pytest.StashKey[contextlib.ExitStack]()
 
 
 def pytest_seatrial_target(config: pytest.Config, stack: str, replicas: int, keep_up: bool) -> Path:
     """Start the reference platform under a name of this run, and return its target file."""
-    from system.stack.native import Stack, StackError  # costs time only when it is used
+    from system.stack.errors import StackError  # costs time only when it is used
 
-    if stack == "containers":
-        raise pytest.UsageError(
-            "--stack containers is not built yet; use --stack native (the default)"
-        )
-    platform = Stack(name=f"trial-{os.getpid()}", replicas=replicas)
+    platform = _platform(stack or _default(replicas), replicas)
     running = contextlib.ExitStack()
     if not keep_up:
         running.callback(platform.down)
-    config.stash[_STACK] = running
+    config.stash[_STACK], config.stash[_PLATFORM] = running, platform
     try:
         platform.up()
     except StackError as error:
@@ -35,9 +37,59 @@ def pytest_seatrial_target(config: pytest.Config, stack: str, replicas: int, kee
     return Path(platform.target_file)
 
 
+def _default(replicas: int) -> str:
+    """With a Docker engine containers, without one local processes; said, since it matters."""
+    if replicas != 1:
+        return "native"
+    from system.stack import docker_engine
+
+    if docker_engine.reachable():
+        print(
+            f"stack: containers (a Docker engine answers at {docker_engine.host()})",
+            file=sys.stderr,
+        )
+        return "containers"
+    print("stack: native (no Docker engine answers)", file=sys.stderr)
+    return "native"
+
+
+def _platform(stack: str, replicas: int) -> containers.Stack | native.Stack:
+    name = f"trial-{os.getpid()}"
+    if stack == "native":
+        from system.stack import native
+
+        return native.Stack(name=name, replicas=replicas)
+    from system.stack import containers, docker_engine
+
+    if replicas != 1:
+        raise pytest.UsageError("--stack containers runs one of each part; --replicas is native")
+    if not docker_engine.reachable():
+        raise pytest.UsageError("--stack containers: " + containers.no_engine())
+    return containers.Stack(name=name)
+
+
 def pytest_seatrial_finished(config: pytest.Config, run_folder: Path) -> None:
     """Render the report, then take the platform down whatever the report did."""
     with config.stash.get(_STACK, contextlib.ExitStack()):
         from reports import render
 
+        platform = config.stash.get(_PLATFORM, None)
+        if platform is not None:
+            _keep_logs(platform, run_folder)
         render.render(run_folder)
+
+
+def _keep_logs(platform: containers.Stack | native.Stack, run_folder: Path) -> None:
+    """What the parts said, beside the evidence, when a criterion did not pass."""
+    from harness import run
+    from harness.redaction import redact_text
+    from harness.verdict import Verdict
+
+    passing = (Verdict.PASS, Verdict.NOT_APPLICABLE, Verdict.WAIVED)
+    if all(entry.verdict in passing for entry in run.read_result(run_folder).verdicts):
+        return
+    folder = run_folder / "evidence" / "logs"
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in platform.logs():
+        text = file.read_text(encoding="utf-8", errors="replace")
+        (folder / file.name).write_text(redact_text(text), encoding="utf-8")

@@ -15,7 +15,7 @@ def pytest_seatrial_target(
 
     Args:
         config: pytest's configuration.
-        stack: the value of ``--stack``.
+        stack: the value of ``--stack``; empty when it was not given.
         replicas: the value of ``--replicas``.
         keep_up: leave it running after the run.
 

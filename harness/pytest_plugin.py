@@ -50,8 +50,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--stack",
         choices=("native", "containers"),
-        default="native",
-        help="how the reference platform is started when there is no --target (default: native)",
+        default="",
+        help="how the reference platform is started when there is no --target (default: in "
+        "containers if a Docker engine answers, otherwise native, as local processes)",
     )
     group.addoption(
         "--replicas",

@@ -52,10 +52,17 @@ class Addresses(msgspec.Struct, frozen=True):
 
 
 class Service(msgspec.Struct, frozen=True):
-    """A service's own port: of its first member, and of all where it has several."""
+    """A service's own port: of its first member, and of all where it has several.
+
+    Attributes:
+        stand_in: ``host:port`` on the harness's machine where somebody listens who takes the
+            service's place while its control command ``lend`` is in force; empty where a stopped
+            service leaves its own port to whoever wants it.
+    """
 
     url: str
     members: tuple[str, ...] = ()
+    stand_in: str = ""
 
 
 class Account(msgspec.Struct, frozen=True):
@@ -133,12 +140,16 @@ class AccessTable(msgspec.Struct, frozen=True):
 
 
 class ControlCommands(msgspec.Struct, frozen=True):
-    """Shell commands that act on one part; each returns when the action is done."""
+    """Shell commands that act on one part; each returns when the action is done.
+
+    ``lend`` ends the part and leads its place to the service's ``stand_in``, until ``start``.
+    """
 
     stop: str = ""
     start: str = ""
     pause: str = ""
     resume: str = ""
+    lend: str = ""
 
 
 class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

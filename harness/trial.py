@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import msgspec
@@ -195,8 +196,25 @@ class Trial:
         self.service(name)
         return self.target.members_of(name)
 
+    def take_place(self, service: str) -> tuple[str, int]:
+        """End a service and free its place for a stand-in, until its ``start``.
+
+        Returns:
+            where the stand-in must listen.
+
+        Raises:
+            CouldNotObserve: it is not known where, or the command failed.
+        """
+        url = self.service(service)
+        lent = self.target.services[service].stand_in
+        place = urlsplit(f"//{lent}" if lent else url)
+        if place.port is None:
+            raise CouldNotObserve(f"{lent or url} has no port to stand in at")
+        self.control(service, "lend" if lent else "stop")
+        return (place.hostname or "", place.port) if lent else ("127.0.0.1", place.port)
+
     def control(self, part: str, action: str, *, seconds: float = 60.0) -> None:
-        """Act on a part by the target's command: stop, start, pause or resume.
+        """Act on a part by the target's command: stop, start, pause, resume or lend.
 
         Raises:
             CouldNotObserve: no such command, or it failed.

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from harness.addresses import connect
 from harness.criterion import Access, Criterion, Effect
 from harness.evidence import Evidence
-from harness.probe import CouldNotObserve, exchange, tls_context, wait_until
+from harness.probe import exchange, tls_context, wait_until
 from harness.tally import Tally
 from harness.thresholds import Limits
 from harness.trial import Trial
@@ -57,15 +57,11 @@ def test_bodies_stream_in_both_directions(trial: Trial) -> None:
 
 def observe(trial: Trial) -> dict[str, Any]:
     """Take the place of the payments service and send bodies through in two parts."""
-    port = urlsplit(trial.service("payments")).port
-    if port is None:
-        raise CouldNotObserve("services.payments.url has no port to stand in at")
     with trial.client() as client:
         person = accounts.register(client, trial.prefix)
     scene = _Scene()
-    trial.control("payments", "stop")
     try:
-        with StandIn(port, scene.play):
+        with StandIn(trial.take_place("payments"), scene.play):
             streams = {}
             for framing in FRAMINGS:
                 for size, length in SIZES.items():

@@ -66,13 +66,13 @@ class StandIn:
     Use as a context manager.
 
     Args:
-        port: on 127.0.0.1.
+        place: host and port.
         behaviour: is handed each conversation; exceptions end that conversation only.
     """
 
-    def __init__(self, port: int, behaviour: Behaviour) -> None:
+    def __init__(self, place: tuple[str, int], behaviour: Behaviour) -> None:
         self._behaviour = behaviour
-        self._listener = socket.create_server(("127.0.0.1", port))
+        self._listener = socket.create_server(place)
         self._thread = threading.Thread(target=self._listen, daemon=True)
 
     def __enter__(self) -> StandIn:

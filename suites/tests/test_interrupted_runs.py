@@ -28,7 +28,16 @@ pytestmark = pytest.mark.platform
 @contextmanager
 def _trial(folder: Path) -> Iterator[subprocess.Popen[str]]:
     """A trial of two criteria on a platform of its own."""
-    command = [sys.executable, "-m", "pytest", "suites/", "--criterion", CRITERIA]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "suites/",
+        "--stack",
+        "native",
+        "--criterion",
+        CRITERIA,
+    ]
     with subprocess.Popen(
         [*command, "--run-folder", str(folder)],
         cwd=ROOT,
@@ -126,7 +135,16 @@ def test_the_next_run_works_after_a_killed_one(tmp_path: Path) -> None:
         trial.kill()
         trial.wait(timeout=30)
 
-    command = [sys.executable, "-m", "pytest", "suites/", "--criterion", "payment-lifecycle"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "suites/",
+        "--stack",
+        "native",
+        "--criterion",
+        "payment-lifecycle",
+    ]
     done = subprocess.run(
         [*command, "--run-folder", str(tmp_path / "next")],
         cwd=ROOT,

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from system.stack.acts import PartFailed
 from system.stack.credentials import Credentials, generate
 from system.stack.errors import NotInstalled, StackError, UnknownPart
 from system.stack.launch import Launch
+from system.stack.lifetime import PartState, print_line, this_process, undisturbed
 from system.stack.parts import (
     DATABASES,
     ENDING_ORDER,
@@ -33,7 +32,6 @@ from system.stack.parts import (
     replicas_of,
     with_members,
 )
-from system.stack.process import Process
 from system.stack.state import MARKER, StateFolder
 
 __all__ = ["Override", "PartFailed", "PartState", "Stack", "StackError"]
@@ -57,23 +55,6 @@ class Override:
     command_prefix: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     render_transform: Callable[[str], str] | None = None
-
-
-@dataclass(frozen=True)
-class PartState:
-    """How a part is at one moment.
-
-    Attributes:
-        part: its name; a member's where the part runs several times.
-        state: ready, stopped, paused, or why it is not ready.
-        pid: its process, 0 when it is stopped.
-        memory: bytes, shared pages counted once.
-    """
-
-    part: str
-    state: str
-    pid: int
-    memory: int
 
 
 class Stack:
@@ -102,7 +83,7 @@ class Stack:
         self._replicas = replicas
         self._upstream_timeout_ms = upstream_timeout_ms
         self._detached = detached
-        self._say = progress or _print_line
+        self._say = progress or print_line
         self._ports: dict[str, int] = {}
         self._credentials: Credentials | None = None
         self._abandoned = threading.Event()
@@ -136,13 +117,13 @@ class Stack:
                 self._start_everything(lock, began)
         except StackError:
             if ours:
-                with _undisturbed():
+                with undisturbed():
                     self._end_everything()
                     self.state.mark("failed")  # the logs stay for who wants to know why
             raise
         except BaseException:
             if ours:
-                with _undisturbed():
+                with undisturbed():
                     self._end_everything()
                     self.state.remove()
             raise
@@ -154,7 +135,7 @@ class Stack:
         if not self.state.exists():
             self.state.remove()
             return
-        with self.state.held(alone=True), _undisturbed():
+        with self.state.held(alone=True), undisturbed():
             self._end_everything()
             self.state.remove()
 
@@ -166,6 +147,10 @@ class Stack:
         """
         self.state.read()
         return [self._state_of(part) for part in self.state.launches()]
+
+    def logs(self) -> list[Path]:
+        """The parts' logs as files."""
+        return sorted(self.state.logs.glob("*.log"))
 
     # Single parts.
 
@@ -251,7 +236,7 @@ class Stack:
                 "name": self.name,
                 "project": str(state.project),
                 "phase": "starting",
-                "owner": None if self._detached else _identity(process.read(os.getpid())),
+                "owner": None if self._detached else this_process(),
                 "ports": self._ports,
                 "credentials": self._credentials.to_document(),
                 "upstream_timeout_ms": self._upstream_timeout_ms,
@@ -497,24 +482,6 @@ class _Abandoned(StackError):
     """Another part failed first; never shown."""
 
 
-def abandoned_stacks() -> Iterator[str]:
-    """Names of this project's stacks whose owner has died without ending them."""
-    for state in StateFolder.all_of_project():
-        try:
-            owner = state.read().get("owner")
-        except StackError:
-            yield state.name  # killed before it wrote anything
-            continue
-        if owner is not None and not Process(owner["pid"], owner["start_time"]).alive():
-            yield state.name
-
-
-def _identity(facts: process.Facts | None) -> dict[str, int] | None:
-    if facts is None:
-        return None
-    return {"pid": facts.process.pid, "start_time": facts.process.start_time}
-
-
 def _transform(overrides: Mapping[str, Override], part: str) -> Callable[[str], str] | None:
     override = overrides.get(part)
     return override.render_transform if override else None
@@ -539,26 +506,3 @@ def _all_installed() -> None:
     if missing:
         listed = ", ".join(f"{program.name} (package {program.package})" for program in missing)
         raise NotInstalled(f"not installed: {listed}; `{programs.INSTALL}` installs them")
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Keep a second Ctrl-C from leaving a half-ended stack behind."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = [signal.signal(number, signal.SIG_IGN) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
-
-
-_printing = threading.Lock()
-
-
-def _print_line(text: str) -> None:
-    with _printing:
-        print(text, file=sys.stderr, flush=True)

@@ -71,7 +71,7 @@ def document(
             **_several_commands(project, name, replicas),
         },
         "control": {
-            part: {action: _control_command(project, name, part, action) for action in _CONTROLLED}
+            part: {action: control_command(project, name, part, action) for action in _CONTROLLED}
             for part in dict.fromkeys((*PARTS, *with_members(PARTS, replicas)))
         },
     }
@@ -154,7 +154,7 @@ def _migrate_command(project: Path, ports: Mapping[str, int], credentials: Crede
     )
 
 
-def _control_command(project: Path, name: str, part: str, action: str) -> str:
+def control_command(project: Path, name: str, part: str, action: str) -> str:
     return _system_command(project, name, "control", part, action)
 
 

@@ -6,17 +6,27 @@ import argparse
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from system.stack.commands.words import DONE, FAILED, WRONG_USAGE, Commands, command
+from system.stack.commands.words import (
+    DONE,
+    FAILED,
+    WRONG_USAGE,
+    Commands,
+    command,
+    in_containers,
+)
+from system.stack.errors import StackError
 from system.stack.parts import PARTS, PROGRAMS, part_of
 
 if TYPE_CHECKING:
     from types import FrameType
 
+    from system.stack.state import StateFolder
+
 _MEBIBYTE = 1024 * 1024
 _MOST_REPLICAS = 8
-_ACTIONS = ("stop", "start", "restart", "kill", "pause", "resume")
+_ACTIONS = ("stop", "start", "restart", "kill", "pause", "resume", "lend")
 
 
 def add(commands: Commands) -> None:
@@ -41,6 +51,11 @@ def add(commands: Commands) -> None:
         default=1,
         metavar="N",
         help=f"how many of the gateway and of each service ({_MOST_REPLICAS} at most; 1)",
+    )
+    up.add_argument(
+        "--containers",
+        action="store_true",
+        help="in containers (system/compose.yaml) on the Docker engine, not as local processes",
     )
     up.add_argument(
         "--upstream-timeout-ms", type=int, default=3000, metavar="MS", help="of the gateway (3000)"
@@ -123,6 +138,16 @@ def _up(options: argparse.Namespace) -> int:
     # SIGINT too: a shell starts background jobs with it ignored.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
+    if options.containers:
+        if options.ports != "free" or options.replicas != 1:
+            print("system up: --containers takes free ports and one of each", file=sys.stderr)
+            return WRONG_USAGE
+        from system.stack import containers
+
+        containers.Stack(
+            options.stack, upstream_timeout_ms=options.upstream_timeout_ms, detached=True
+        ).up()
+        return DONE
     from system.stack.native import Stack
 
     Stack(
@@ -136,7 +161,7 @@ def _up(options: argparse.Namespace) -> int:
 
 
 def _down(options: argparse.Namespace) -> int:
-    from system.stack.native import Stack, abandoned_stacks
+    from system.stack.lifetime import abandoned_stacks
     from system.stack.state import StateFolder
 
     names = [options.stack]
@@ -145,17 +170,23 @@ def _down(options: argparse.Namespace) -> int:
     elif options.stack == "default":  # what a killed trial left is nobody's any more
         names += [name for name in abandoned_stacks() if name != "default"]
     for name in names:
-        stack = Stack(name)
+        stack = _stack(name)
         there = stack.state.exists()
         stack.down()
         print(f"stack {name!r} " + ("ended" if there else "was not there"))
+    if options.all or options.stack == "default":
+        from system.stack import docker_engine
+
+        if docker_engine.reachable():
+            from system.stack import containers
+
+            for project in containers.sweep():
+                print(f"removed what {project} had left on the Docker engine")
     return DONE
 
 
 def _status(options: argparse.Namespace) -> int:
-    from system.stack.native import Stack
-
-    stack = Stack(options.stack)
+    stack = _stack(options.stack)
     parts = stack.status()
     for part in parts:
         memory = f"{part.memory / _MEBIBYTE:7.0f} MiB" if part.memory else ""
@@ -176,9 +207,16 @@ def _logs(options: argparse.Namespace) -> int:
     if unknown:
         print(f"no such part: {', '.join(unknown)}; expected {', '.join(PARTS)}", file=sys.stderr)
         return WRONG_USAGE
-    chosen = [
-        member for part in options.parts for member in state.members_of(part)
-    ] or state.launches()
+    if in_containers(state):
+        there = [file.stem for file in _stack(options.stack).logs()]
+        if options.follow:
+            print("system logs: containers' logs: `docker logs --follow`", file=sys.stderr)
+            return WRONG_USAGE
+        chosen = options.parts or there
+    else:
+        chosen = [
+            member for part in options.parts for member in state.members_of(part)
+        ] or state.launches()
     if options.follow:
         files = [str(state.log_of(part)) for part in chosen]
         os.execvp("tail", ["tail", "-n", str(options.lines), "-F", *files])
@@ -196,19 +234,33 @@ def _doctor(_options: argparse.Namespace) -> int:
 
 
 def _control(options: argparse.Namespace) -> int:
-    from system.stack import acts
     from system.stack.state import StateFolder
 
-    acts.control(StateFolder(options.stack), options.part, options.action)
+    _act(StateFolder(options.stack), options.part, options.action)
     return DONE
 
 
+def _act(state: StateFolder, part: str, action: str) -> None:
+    if in_containers(state):
+        from system.stack import container_acts
+
+        container_acts.control(state, part, action)
+    elif action == "lend":
+        raise StackError(f"a stopped {part} leaves its own port to a stand-in; `stop` it")
+    else:
+        from system.stack import acts
+
+        acts.control(state, part, action)
+
+
 def _restart(options: argparse.Namespace) -> int:
-    from system.stack import acts
     from system.stack.state import StateFolder
 
     state = StateFolder(options.stack)
     if options.rolling:
+        if in_containers(state):
+            print("system restart: --rolling is for local processes", file=sys.stderr)
+            return WRONG_USAGE
         from system.stack import rolling
 
         for member, seconds in rolling.restart(state, options.part or tuple(PROGRAMS)):
@@ -217,11 +269,27 @@ def _restart(options: argparse.Namespace) -> int:
     if options.part is None:
         print("system restart: which PART? Only --rolling can do without", file=sys.stderr)
         return WRONG_USAGE
-    acts.control(state, options.part, "restart")
+    _act(state, options.part, "restart")
+    if in_containers(state):
+        print(f"{options.part} serves again")
+        return DONE
     for member in state.members_of(options.part):
         found = state.process_of(member)
         print(f"{member} serves again" + (f", process {found.pid}" if found else ""))
     return DONE
+
+
+def _stack(name: str) -> Any:
+    """The stack of this name, of whichever kind it was started."""
+    from system.stack.state import StateFolder
+
+    if in_containers(StateFolder(name)):
+        from system.stack import containers
+
+        return containers.Stack(name)
+    from system.stack.native import Stack
+
+    return Stack(name)
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

@@ -62,6 +62,16 @@ def running(options: argparse.Namespace) -> tuple[StateFolder, Mapping[str, int]
     return state, document["ports"], Credentials.from_document(document["credentials"])
 
 
+def in_containers(state: StateFolder) -> bool:
+    """True when the stack was started in containers; false also when it was not started."""
+    from system.stack.errors import StackNotThere
+
+    try:
+        return state.read().get("kind") == "containers"
+    except StackNotThere:
+        return False
+
+
 def table(rows: list[tuple[str, ...]]) -> None:
     """Print rows in columns; the first row is the heading."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]

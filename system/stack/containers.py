@@ -1,0 +1,347 @@
+"""The platform in containers: system/compose.yaml, brought up by testcontainers, ended by label."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from subprocess import CalledProcessError
+from typing import Any
+
+from system.stack import compose, container_acts, readiness, target_file
+from system.stack import docker_engine as engine
+from system.stack.container_acts import PROJECT_LABEL, SERVICE_LABEL, PartFailed
+from system.stack.environment import UPSTREAM_TIMEOUT_MS, public_origin
+from system.stack.errors import NotInstalled, StackError
+from system.stack.lifetime import PartState, print_line, this_process, undisturbed
+from system.stack.parts import OPTIONAL, PARTS, SERVICES
+from system.stack.ports import STANDARD, free
+from system.stack.state import StateFolder
+
+__all__ = ["KIND", "PartFailed", "PartState", "Stack", "StackError", "sweep"]
+
+KIND = "containers"  # in the stack's document; that of a native one says nothing
+RELAY = "relay"
+# Ports of the relay besides R0.6's: 443 and 3000 take a PROXY line, this one does not.
+GATEWAY_WITHOUT_ADDRESS = 3100
+_READY_SECONDS = 180.0
+_EDGE = ("edge-https", "edge-http")
+_ON_CLASH = "address already in use", "port is already allocated", "Pool overlaps"
+
+
+class Stack:
+    """One reference platform in containers, known by its name; used as `native.Stack` is.
+
+    A stack belongs to the process that starts it and is ended by the next plain ``down`` when
+    that process has died; ``detached`` ones stay until they are ended by name.
+    """
+
+    def __init__(
+        self,
+        name: str = "default",
+        *,
+        upstream_timeout_ms: int = UPSTREAM_TIMEOUT_MS,
+        detached: bool = False,
+        progress: Callable[[str], None] | None = None,
+    ) -> None:
+        self.name = name
+        self.state = StateFolder(name)
+        self._project = compose.Project(self.state)
+        self._upstream_timeout_ms = upstream_timeout_ms
+        self._detached = detached
+        self._say = progress or print_line
+
+    @property
+    def target_file(self) -> Path:
+        """The target file, written when the platform is up."""
+        return self.state.target_file
+
+    def up(self) -> None:
+        """Start the platform and wait until every part is ready; nothing to do when it is.
+
+        Raises:
+            NotInstalled: there is no engine; says what to do.
+            StackError: it did not come up; what was started has been ended, the logs are kept.
+            KeyboardInterrupt: passed on after everything was ended and removed.
+        """
+        began = time.monotonic()
+        if not engine.reachable():
+            raise NotInstalled(no_engine())
+        ours = not self.state.exists()  # what is there now is ended only once we know it is not up
+        try:
+            with self.state.held(alone=True):
+                if self._is_up():
+                    self._say(f"stack {self.name!r} is up already: {self.state.path}")
+                    return
+                ours = True
+                self._end_everything()
+                self._start_everything(began)
+        except StackError:
+            if ours:
+                with undisturbed():
+                    self.save_logs(self.state.logs)
+                    self._end_everything()
+                    self.state.mark("failed")  # the logs stay for who wants to know why
+            raise
+        except BaseException:
+            if ours:
+                with undisturbed():
+                    self._end_everything()
+                    self.state.remove()
+            raise
+        origin = public_origin(self.state.read()["ports"])
+        self._say(f"up after {time.monotonic() - began:.1f} s: {origin}")
+        self._say(f"target file: {self.target_file}")
+
+    def down(self) -> None:
+        """Remove exactly what was started, whatever state it is in, and the state folder."""
+        if not self.state.exists():
+            self.state.remove()
+            return
+        with self.state.held(alone=True), undisturbed():
+            self._end_everything()
+            self.state.remove()
+
+    def status(self) -> list[PartState]:
+        """How each part is.
+
+        Raises:
+            StackNotThere: the stack was not started.
+        """
+        self.state.read()
+        found = {
+            container["Labels"].get(SERVICE_LABEL): str(container["Id"])
+            for container in engine.containers(_labels(self._project.name))
+        }
+        return [self._state_of(part, found.get(part)) for part in PARTS] + [
+            self._state_of(part, found[part]) for part in OPTIONAL if part in found
+        ]
+
+    def control(self, part: str, action: str) -> None:
+        """Stop, start, restart, kill, pause or resume a part; see `container_acts.control`."""
+        container_acts.control(self.state, part, action)
+
+    def save_logs(self, folder: Path) -> None:
+        """Write what every container has said so far to ``<folder>/<part>.log``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for container in engine.containers(_labels(self._project.name)):
+            part = container["Labels"].get(SERVICE_LABEL)
+            if part:
+                (folder / f"{part}.log").write_bytes(engine.logs(str(container["Id"])))
+
+    def logs(self) -> list[Path]:
+        """The parts' logs as files, written anew."""
+        self.save_logs(self.state.logs)
+        return sorted(self.state.logs.glob("*.log"))
+
+    # Starting.
+
+    def _start_everything(self, began: float) -> None:
+        state = self.state
+        shutil.rmtree(state.logs, ignore_errors=True)  # those of a start that failed
+        state.create()
+        edge = free(_EDGE)
+        document: dict[str, Any] = {
+            "name": self.name,
+            "kind": KIND,
+            "project": str(state.project),
+            "phase": "starting",
+            "owner": None if self._detached else this_process(),
+            "ports": edge,
+            "credentials": self._project.credentials().to_document(),
+            "upstream_timeout_ms": self._upstream_timeout_ms,
+        }
+        state.write(document)
+        prefixes = free_prefixes()
+        self._project.prepare(
+            ports=edge, prefixes=prefixes, upstream_timeout_ms=self._upstream_timeout_ms
+        )
+        compose_up(self._project, "trial")
+        self._say(f"  containers healthy        {time.monotonic() - began:5.1f} s")
+        document["ports"] = {**edge, **self._published()}
+        document["stand_ins"] = {
+            service: (STANDARD[service], f"{prefixes[1]}.1.1", port)
+            for service, port in free(SERVICES).items()
+        }
+        state.write(document)
+        for part in PARTS:
+            container_acts.wait_until_ready(state, part, strict=True, seconds=_READY_SECONDS)
+        state.target_file.touch(mode=0o600)
+        state.target_file.write_text(self._target_text(prefixes[0]), encoding="utf-8")
+        state.mark("up")
+
+    def _published(self) -> dict[str, int]:
+        """Port of this machine for each port (R0.6) by which the relay leads to a part."""
+        (relay,) = container_acts.containers_of(self.state, RELAY)
+        bound = engine.inspect(relay)["NetworkSettings"]["Ports"]
+        inner = {name: port for name, port in STANDARD.items() if name not in _EDGE}
+        inner["gateway"] = GATEWAY_WITHOUT_ADDRESS
+        inner |= {"relay-edge": STANDARD["edge-https"], "relay-gateway": STANDARD["gateway"]}
+        return {name: int(bound[f"{port}/tcp"][0]["HostPort"]) for name, port in inner.items()}
+
+    def _target_text(self, front: str) -> str:
+        ports = self.state.read()["ports"]
+        values = target_file.document(
+            name=self.name,
+            project=self.state.project,
+            ports=ports,
+            credentials=self._project.credentials(),
+            ca=self._project.ca,
+            logs=self.state.logs,
+            upstream_timeout_ms=self._upstream_timeout_ms,
+        )
+        values["name"] = "reference platform (containers)"
+        for service, (_, host, port) in self.state.read()["stand_ins"].items():
+            values["services"][service]["stand_in"] = f"{host}:{port}"
+            values["control"][service]["lend"] = target_file.control_command(
+                self.state.project, self.name, service, "lend"
+            )
+        values["addresses"] = {
+            "exempt": [compose.EXEMPT.format(front=front)],
+            "limited": compose.LIMITED.format(front=front),
+            "relays": {
+                f"localhost:{ports['edge-https']}": f"127.0.0.1:{ports['relay-edge']}",
+                f"127.0.0.1:{ports['gateway']}": f"127.0.0.1:{ports['relay-gateway']}",
+            },
+        }
+        return target_file.render(values)
+
+    # Ending and knowing.
+
+    def _end_everything(self) -> None:
+        if not self.state.exists():
+            return
+        if engine.reachable():
+            remove(self._project.name)
+        for entry in self.state.path.iterdir():
+            if entry.name not in ("lock", "logs", "stack.json", "boot"):
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
+
+    def _is_up(self) -> bool:
+        try:
+            up = self.state.read()["phase"] == "up"
+        except StackError:
+            return False
+        return up and all(state.state in ("ready", "paused") for state in self.status())
+
+    def _state_of(self, part: str, container: str | None) -> PartState:
+        if container is None:
+            return PartState(part, "stopped", 0, 0)
+        facts = engine.inspect(container)["State"]
+        if facts["Paused"]:
+            return PartState(part, "paused", int(facts["Pid"]), 0)
+        if not facts["Running"]:
+            return PartState(part, "stopped", 0, 0)
+        how = container_acts.readiness_of(self.state, part)
+        seen = readiness.problem(how, strict=True)
+        memory = engine.memory_bytes(container)
+        return PartState(part, seen or "ready", int(facts["Pid"]), memory)
+
+
+def no_engine() -> str:
+    """What to tell somebody who has no Docker engine."""
+    return (
+        f"no Docker engine answers at {engine.host()}; `python -m system engine up` starts one of "
+        "this project's own, or name yours in DOCKER_HOST"
+    )
+
+
+def compose_up(project: compose.Project, *profiles: str, service: str = "") -> None:
+    """Have testcontainers start the project, or one service of it, and wait until it is healthy.
+
+    Raises:
+        StackError: compose says no; the text is its own.
+    """
+    from testcontainers.compose import DockerCompose  # takes seconds on a busy machine
+
+    class Compose(DockerCompose):
+        """Compose with this project's name, files and profiles."""
+
+        def docker_compose_command(self) -> list[str]:
+            return project.arguments(*profiles)
+
+        compose_command_property = property(docker_compose_command)
+
+    services = [service] if service else None
+    try:
+        Compose(context=str(compose.FILE.parent), services=services).start()
+    except CalledProcessError as error:
+        said = error.stderr.decode("utf-8", "replace").strip()[-3000:]
+        raise StackError(f"docker compose up ended with {error.returncode}:\n{said}") from error
+
+
+def remove(project: str) -> None:
+    """Remove all containers, networks and volumes of a compose project; data goes with them."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    found = [str(container["Id"]) for container in engine.containers(_labels(project))]
+    if found:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(engine.remove, found))
+    engine.remove_networks_and_volumes(_labels(project))
+
+
+def sweep() -> list[str]:
+    """Remove what this user's stacks have left on the engine though their folders are gone.
+
+    Returns:
+        the compose projects that were removed.
+    """
+    if not engine.reachable():
+        return []
+    mine = f"seatrial-{os.getuid()}-"
+    known = {
+        str(entry["Labels"].get(PROJECT_LABEL))
+        for entry in (*engine.containers({}), *engine.networks({}))
+    }
+    left = [
+        name for name in sorted(known) if name.startswith(mine) and not Path("/tmp", name).is_dir()
+    ]
+    for project in left:
+        remove(project)
+    return left
+
+
+def free_prefixes() -> tuple[str, str]:
+    """The first two numbers of two networks (/16) that neither engine nor machine has a use for."""
+    taken = list(_routes()) + [
+        ipaddress.ip_network(config["Subnet"])
+        for network in engine.networks({})
+        for config in (network.get("IPAM") or {}).get("Config") or []
+        if config.get("Subnet")
+    ]
+
+    def each() -> Iterator[str]:
+        for number in range(200, 256):
+            network = ipaddress.ip_network(f"10.{number}.0.0/16")
+            if not any(network.overlaps(other) for other in taken if other.version == 4):
+                yield f"10.{number}"
+
+    found = each()
+    try:
+        return next(found), next(found)
+    except StopIteration:
+        raise StackError(
+            "no two free networks between 10.200.0.0/16 and 10.255.0.0/16 on the Docker engine; "
+            "`docker network prune` removes those that nobody uses"
+        ) from None
+
+
+def _routes() -> Iterator[ipaddress.IPv4Network]:
+    """The networks that this machine has routes to, but for the default one."""
+    try:
+        lines = Path("/proc/net/route").read_text(encoding="ascii").splitlines()[1:]
+    except OSError:
+        return
+    for line in lines:
+        words = line.split()
+        place, mask = (int.from_bytes(bytes.fromhex(words[at]), "little") for at in (1, 7))
+        if mask:
+            yield ipaddress.IPv4Network((place, mask.bit_count()))
+
+
+def _labels(project: str) -> dict[str, str]:
+    return {PROJECT_LABEL: project}

@@ -1,0 +1,279 @@
+"""Stacks in containers, as far as no engine is needed to see it."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from system.stack import container_acts, containers, lent_place, readiness
+from system.stack import docker_engine as engine
+from system.stack.command_line import main
+from system.stack.errors import NotInstalled, StackError, UnknownPart
+from system.stack.state import PROJECT, StateFolder
+
+NOWHERE = "unix:///nowhere/docker.sock"
+
+
+class FakeEngine:
+    """Containers, networks and their changes, in memory, in the shapes of the API."""
+
+    def __init__(self) -> None:
+        self.containers: dict[str, dict[str, Any]] = {}
+        self.networks: list[dict[str, Any]] = []
+        self.done: list[str] = []
+
+    def add(self, key: str, labels: dict[str, str], networks: dict[str, Any], **state: Any) -> None:
+        """Put a running container in."""
+        self.containers[key] = {
+            "Id": key,
+            "Image": "sha256:image",
+            "Labels": labels,
+            "State": {"Running": True, "Paused": False, "Status": "running", "ExitCode": 0} | state,
+            "NetworkSettings": {"Networks": networks},
+        }
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Stand in for the module's functions."""
+        monkeypatch.setattr(engine, "containers", self._listed)
+        monkeypatch.setattr(engine, "inspect", lambda key: self.containers[key])
+        monkeypatch.setattr(engine, "networks", lambda labels: self.networks)
+        monkeypatch.setattr(engine, "act", self._act)
+        monkeypatch.setattr(engine, "create", self._create)
+        monkeypatch.setattr(engine, "join", self._join)
+        monkeypatch.setattr(engine, "remove", self._remove)
+        monkeypatch.setattr(engine, "logs", lambda key: b"listening\n")
+
+    def _listed(self, labels: dict[str, str], **_: Any) -> list[dict[str, Any]]:
+        return [c for c in self.containers.values() if labels.items() <= c["Labels"].items()]
+
+    def _act(self, key: str, action: str, **_: Any) -> None:
+        self.done.append(f"{action} {key}")
+        self.containers[key]["State"]["Running"] = action in ("start", "unpause")
+        self.containers[key]["State"]["Paused"] = action == "pause"
+
+    def _create(self, name: str, body: dict[str, Any]) -> str:
+        self.done.append(f"create {name}")
+        self.add(name, body["Labels"], dict(body["NetworkingConfig"]["EndpointsConfig"]))
+        self.containers[name] |= {"body": body}
+        return name
+
+    def _join(self, network: str, key: str, endpoint: dict[str, Any]) -> None:
+        self.containers[key]["NetworkSettings"]["Networks"][network] = endpoint
+
+    def _remove(self, key: str) -> None:
+        self.done.append(f"remove {key}")
+        del self.containers[key]
+
+
+@pytest.fixture
+def state() -> Iterator[StateFolder]:
+    """The folder of a stack in containers of which only the document is true."""
+    folder = StateFolder("test-of-containers")
+    folder.create()
+    folder.write(
+        {
+            "name": folder.name,
+            "kind": containers.KIND,
+            "project": str(folder.project),
+            "phase": "up",
+            "ports": {"payments": 1},
+            "stand_ins": {"payments": [3002, "10.201.1.1", 20001]},
+        }
+    )
+    yield folder
+    folder.remove()
+
+
+@pytest.fixture
+def fake(state: StateFolder, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
+    """A fake engine that runs one payments service in two networks."""
+    found = FakeEngine()
+    project = container_acts.project_of(state)
+    found.networks = [
+        {"Name": "p_inside", "IPAM": {"Config": [{"IPRange": "10.201.0.0/24"}]}},
+        {"Name": "p_cache", "IPAM": {"Config": [{"Subnet": "172.18.0.0/16"}]}},
+    ]
+    found.add(
+        "abcdef0123456789",
+        {container_acts.PROJECT_LABEL: project, container_acts.SERVICE_LABEL: "payments"},
+        {
+            "p_inside": {"IPAddress": "10.201.0.7", "Aliases": ["payments", "abcdef012345"]},
+            "p_cache": {"IPAddress": "172.18.0.9", "Aliases": ["payments"]},
+        },
+    )
+    found.install(monkeypatch)
+    monkeypatch.setattr(container_acts, "wait_until_ready", lambda *_, **__: None)
+    monkeypatch.setattr(readiness, "problem", lambda *_, **__: None)
+    return found
+
+
+def test_a_stopped_part_leaves_its_place_held(state: StateFolder, fake: FakeEngine) -> None:
+    """Same names everywhere, the same address where it can be asked for; nothing runs there."""
+    container_acts.control(state, "payments", "stop")
+
+    holder = next(c for c in fake.containers.values() if "body" in c)
+    assert fake.done == [
+        f"create {holder['Id']}",
+        "stop abcdef0123456789",
+        f"start {holder['Id']}",
+    ]
+    assert holder["NetworkSettings"]["Networks"] == {
+        "p_inside": {"Aliases": ["payments"], "IPAMConfig": {"IPv4Address": "10.201.0.7"}},
+        "p_cache": {"Aliases": ["payments"]},
+    }
+    assert (holder["body"]["Entrypoint"], holder["body"]["Cmd"]) == (["sleep"], ["infinity"])
+
+
+def test_a_start_takes_the_place_back(state: StateFolder, fake: FakeEngine) -> None:
+    """The holder goes before the part starts, or both would have one address."""
+    container_acts.control(state, "payments", "kill")
+    fake.done.clear()
+
+    container_acts.control(state, "payments", "start")
+
+    assert [act.split()[0] for act in fake.done] == ["remove", "start"]
+    assert len(fake.containers) == 1
+
+
+def test_what_is_stopped_twice_is_held_once(state: StateFolder, fake: FakeEngine) -> None:
+    """A second stop finds nothing running, so there is nothing to hold."""
+    container_acts.control(state, "payments", "stop")
+    container_acts.control(state, "payments", "stop")
+
+    assert len(fake.containers) == 2
+
+
+def test_a_frozen_part_is_thawed_before_it_ends(state: StateFolder, fake: FakeEngine) -> None:
+    """A frozen process cannot take the signal that ends it."""
+    container_acts.control(state, "payments", "pause")
+    container_acts.control(state, "payments", "stop")
+
+    order = [act.split()[0] for act in fake.done]
+    assert order == ["pause", "unpause", "create", "stop", "start"]
+
+
+def test_a_lent_place_leads_to_the_stand_in(state: StateFolder, fake: FakeEngine) -> None:
+    """The holder runs the forwarder, with the port, host and port of the document."""
+    container_acts.control(state, "payments", "lend")
+
+    holder = next(c for c in fake.containers.values() if "body" in c)
+    assert holder["body"]["Entrypoint"] == ["python3"]
+    assert holder["body"]["Cmd"][-3:] == ["3002", "10.201.1.1", "20001"]
+    compile(holder["body"]["Cmd"][1], "forwarder", "exec")
+
+
+def test_parts_without_a_place_cannot_be_lent(state: StateFolder, fake: FakeEngine) -> None:
+    """Only a service has somebody who could stand in for it."""
+    with pytest.raises(UnknownPart, match="redis cannot be lent; only payments"):
+        container_acts.control(state, "redis", "lend")
+    with pytest.raises(UnknownPart, match="no part 'mainframe'"):
+        container_acts.control(state, "mainframe", "stop")
+    with pytest.raises(container_acts.PartFailed, match="no such container"):
+        container_acts.control(state, "edge", "stop")
+
+
+def test_the_forwarder_passes_bytes_and_ends_on() -> None:
+    """What goes in comes out, both ways, and so does the end of each direction."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as far,
+        socket.create_server(("127.0.0.1", 0)) as taken,
+    ):
+        port = taken.getsockname()[1]
+        taken.close()
+        serve = threading.Thread(
+            target=lent_place.serve, args=(port, far.getsockname()), daemon=True
+        )
+        serve.start()
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                near = socket.create_connection(("127.0.0.1", port), 5)
+                break
+            except ConnectionRefusedError:
+                assert time.monotonic() < deadline
+        far.settimeout(10)
+        met, _ = far.accept()
+        with near, met:
+            near.sendall(b"ping")
+            assert met.recv(10) == b"ping"
+            met.sendall(b"pong")
+            assert near.recv(10) == b"pong"
+            near.close()
+            met.settimeout(10)
+            assert met.recv(10) == b""
+
+
+def test_prefixes_are_those_nobody_uses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks of the engine, of either form, and routes of the machine are left alone."""
+    subnets = ["10.200.0.0/16", "10.202.7.0/24", "fd00::/64", "172.17.0.0/16"]
+    listed = [{"IPAM": {"Config": [{"Subnet": subnet}]}} for subnet in subnets]
+    monkeypatch.setattr(engine, "networks", lambda labels: [*listed, {"IPAM": {"Config": None}}])
+    monkeypatch.setattr(containers, "_routes", lambda: [ipaddress.IPv4Network("10.203.0.0/16")])
+    assert containers.free_prefixes() == ("10.201", "10.204")
+
+    listed.append({"IPAM": {"Config": [{"Subnet": "10.0.0.0/8"}]}})
+    with pytest.raises(StackError, match="docker network prune"):
+        containers.free_prefixes()
+
+
+def test_without_an_engine_it_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No fallback: whoever asks for containers gets containers or is told how to."""
+    monkeypatch.setenv("DOCKER_HOST", NOWHERE)
+    stack = containers.Stack("never-started")
+
+    with pytest.raises(NotInstalled, match=r"unix:///nowhere.*python -m system engine up"):
+        stack.up()
+
+    assert not stack.state.exists()
+    assert main(["--stack", "never-started", "up", "--containers"]) == 1
+    assert "python -m system engine up" in capsys.readouterr().err
+
+
+def test_a_trial_in_containers_never_falls_back(tmp_path: Path) -> None:
+    """`--stack containers` without an engine is wrong usage (4), and starts nothing."""
+    answer = subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "suites/", "--stack", "containers"),
+            *("--criterion", "https-redirect", "--run-folder", str(tmp_path / "run")),
+        ],
+        capture_output=True,
+        text=True,
+        cwd=PROJECT,
+        env={"PATH": "/usr/bin:/bin", "DOCKER_HOST": NOWHERE},
+    )
+
+    assert answer.returncode == 4, answer.stdout + answer.stderr
+    assert "python -m system engine up" in answer.stdout + answer.stderr
+
+
+def test_what_a_lost_folder_left_is_swept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Projects of ours without a folder go; those with one, and others', stay."""
+    import os
+
+    mine, others = f"seatrial-{os.getuid()}-0123456789", "seatrial-4242-0123456789"
+    kept = StateFolder("kept-by-its-folder")
+    kept.create()
+    try:
+        label = container_acts.PROJECT_LABEL
+        listed = [{"Labels": {label: name}} for name in (mine, others, kept.path.name)]
+        monkeypatch.setattr(engine, "reachable", lambda: True)
+        monkeypatch.setattr(engine, "containers", lambda labels: [*listed, {"Labels": {}}])
+        monkeypatch.setattr(engine, "networks", lambda labels: [])
+        removed: list[str] = []
+        monkeypatch.setattr(containers, "remove", removed.append)
+
+        assert containers.sweep() == [mine]
+        assert removed == [mine]
+    finally:
+        kept.remove()
