@@ -1,8 +1,8 @@
-"""A service that lost the broker waits fifty seconds before it tries again."""
+"""A service that lost the broker waits ninety seconds before it tries again."""
 
 from defects.defect import Defect
 
-_SECONDS = 50.0
+_SECONDS = 90.0
 
 
 def _wait_long() -> None:
@@ -16,7 +16,7 @@ def _wait_long() -> None:
 
 DEFECT = Defect(
     id="reconnects-too-late",
-    breaks="events of payments flow half a minute after the broker is back instead of at once",
+    breaks="events of payments flow a minute after the broker is back instead of at once",
     noticed_by={"broker-restart": r"flowing again"},
     patched=("payments",),
     patch=_wait_long,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -14,40 +17,47 @@ from harness.tally import Tally
 from harness.thresholds import Limits
 from harness.trial import Trial
 from harness.verdict import Outcome
-from suites.probes import accounts, audit, broker, payments
+from suites.probes import accounts, audit, broker, diagnostics, payments
 from suites.probes.accounts import Session
+from suites.probes.diagnostics import SERVICES, queue_of
 
 CRITERION = Criterion(
     id="broker-restart",
     area="events",
-    statement="Accepted writes MUST survive a broker restart and a 20 s outage; publishers and "
-    "consumers MUST come back by themselves.",
-    gate="at least 200 writes accepted before, during and after; broker proven down ≥ 20 s; "
-    "0 lost; flowing ≤ 15 s after",
-    rules=("R3.20", "R3.21", "R3.51", "R1.113"),
-    needs=(Access.CONTROL, Access.AMQP),
+    statement="Accepted writes and queued messages MUST survive a broker restart and a 20 s "
+    "outage; publishers and consumers MUST come back by themselves.",
+    gate="at least 200 writes accepted before, during and after, and more while the broker goes "
+    "down with messages queued, in retry and dead; broker proven down ≥ 20 s; 0 lost; flowing "
+    "≤ 15 s after",
+    rules=("R3.20", "R3.21", "R3.51", "R1.113", "R11.12"),
+    needs=(Access.CONTROL, Access.AMQP, Access.DIAG),
     parts=("payments", "audit-log", "rabbitmq"),
     effects=(Effect.READS, Effect.WRITES, Effect.DISRUPTS),
     time_limit=300,
 )
 
-PHASES = ("before", "during", "after")
-
-
-QUEUES = tuple(f"{service}.events.queue" for service in ("auth", "payments", "admin", "profile"))
+PHASES = ("before", "going down", "during", "after")
+# Where messages lie at the moment the broker stops (R11.12).
+PLACES = ("queued", "in retry", "dead")
+QUEUES = tuple(map(queue_of, SERVICES))
+FROZEN = "profile"  # whose queue fills
+FAILING = tuple(service for service in SERVICES if service != FROZEN)
+WRITERS = 2
+FROZEN_SECONDS = 1.0
 
 
 def test_writes_survive_the_broker(trial: Trial) -> None:
-    """Payments of all three phases end in the audit log, each once."""
+    """Payments of all phases end in the audit log, each once; messages end where they belong."""
     # An outage of 20 s disturbs everybody, and a lost write stays lost: once is enough.
     trial.decide(observe, check, confirm=False)
 
 
 def observe(trial: Trial) -> dict[str, Any]:
-    """Write, stop the broker for the contracted time and write on, start it and write on."""
+    """Write, stop the broker with messages everywhere, write on, start it and write on."""
     amqp = broker.access(trial.target)
-    with broker.channel(amqp):
-        pass  # reachable, or told before anything is disturbed
+    nonce = diagnostics.new_nonce()
+    for service in SERVICES:
+        diagnostics.read(trial, service, nonce)  # reachable, or told before anything is disturbed
     limits = trial.limits
     with trial.client(timeout=30) as client:
         admin = accounts.login_as(trial, client, "admin")
@@ -61,9 +71,22 @@ def observe(trial: Trial) -> dict[str, Any]:
         accepted = {"before": write(limits["writes"])}
         if not accepted["before"]:
             raise CouldNotObserve("no payment was accepted before anything was disturbed")
-        trial.progress("broker stopped")
-        trial.control("rabbitmq", "stop")
-        stopped = time.monotonic()
+        broker.wait_for_consumers(amqp, QUEUES, 20.0)
+        trial.control(FROZEN, "pause")
+        try:
+            dead_before = broker.queue_depth(amqp, "events.dlq")
+            sent = _fill(amqp, nonce, limits["messages"])
+            with _writing(trial, sender, recipient) as going:
+                lying = _lying(amqp, dead_before, limits["messages"])
+                trial.progress("broker frozen, then stopped")
+                # Frozen first: what writers publish now is on its way and never confirmed.
+                trial.control("rabbitmq", "pause")
+                time.sleep(FROZEN_SECONDS)
+                trial.control("rabbitmq", "stop")
+                stopped = time.monotonic()
+        finally:
+            trial.control(FROZEN, "resume")
+        accepted["going down"] = going.accepted
         try:
             accepted["during"] = write(limits["writes"])
             down = [_broker_answers(amqp)]
@@ -71,24 +94,143 @@ def observe(trial: Trial) -> dict[str, Any]:
                 time.sleep(0.5)  # the outage itself
                 down.append(_broker_answers(amqp))
             outage = time.monotonic() - stopped
+            known = _newest(client, admin, sender)
         finally:
             trial.control("rabbitmq", "start")
         _wait_for_broker(amqp)
         returned = time.monotonic()
         trial.progress("broker is back")
-        consuming = broker.wait_for_consumers(amqp, QUEUES, 45.0)
+        back = broker.wait_for_consumers(amqp, QUEUES, 45.0) is not None
+        consuming = round(time.monotonic() - returned, 2) if back else None
+        flowing = _flowing(client, admin, sender, known, returned)
         accepted["after"] = write(limits["writes"])
-        flowing = _flowing(client, admin, sender, accepted["after"][-1:], returned)
         counts = _audited(client, admin, sender, accepted, 30.0)
+        arrived = _arrived(trial, nonce, sent, 30.0)
+        arrived["dead"] = len(diagnostics.take_dead_letters(amqp, nonce, 5.0, sent["dead"]))
     return {
         "accepted": {phase: len(ids) for phase, ids in accepted.items()},
+        "refused_going_down": going.refused,
         "answers_while_down": sum(down),
         "outage_seconds": round(outage, 1),
         "consuming_seconds": consuming,
         "flowing_seconds": flowing,
         "audited": counts,
+        "messages": {
+            place: {"sent": sent[place], "lying": lying[place], "arrived": arrived[place]}
+            for place in PLACES
+        },
         "uptimes": _uptimes(trial),
     }
+
+
+def _fill(amqp: Any, nonce: str, number: int) -> dict[str, int]:
+    """Put messages where the stop is to find them; how many must arrive, by place.
+
+    The frozen service's queue takes ``number`` and keeps all but a prefetch (R3.44); each other
+    service fails ``number`` for about seven seconds (R3.46); malformed ones die at once (R3.48),
+    a copy for each queue whose consumer runs, the frozen one's when it runs again.
+    """
+    with broker.channel(amqp) as channel:
+        channel.confirm_delivery()
+        for seq in range(number):
+            body = f"{{nonce: {nonce}-{seq}".encode()
+            broker.publish(
+                channel,
+                amqp.exchange,
+                diagnostics.EVERY_QUEUE,
+                body,
+                message_id=f"{nonce}-dead-{seq}",
+            )
+        for seq in range(number):
+            diagnostics.publish_probe(channel, amqp, f"{nonce}-queued", seq)
+        for service in FAILING:
+            for seq in range(number):
+                diagnostics.publish_probe(
+                    channel,
+                    amqp,
+                    f"{nonce}-{service}",
+                    seq,
+                    fail_times=3,
+                    fail_queue=queue_of(service),
+                )
+    return {
+        "queued": number * len(SERVICES),
+        "in retry": number * len(FAILING),
+        "dead": number * len(SERVICES),
+    }
+
+
+def _lying(amqp: Any, dead_before: int, number: int) -> dict[str, int]:
+    """How many messages lie in each place now; waits until they are there, 5 s at most."""
+    deadline = time.monotonic() + 5.0
+    while True:
+        lying = {
+            "queued": broker.queue_depth(amqp, queue_of(FROZEN)),
+            "in retry": sum(
+                broker.queue_depth(amqp, f"{service}.events.retry.{level}")
+                for service in FAILING
+                for level in (1, 2, 3)
+            ),
+            "dead": broker.queue_depth(amqp, "events.dlq") - dead_before,
+        }
+        if all(found >= number for found in lying.values()) or time.monotonic() > deadline:
+            return lying
+        time.sleep(0.05)
+
+
+class _Writers:
+    """What writers got accepted, and what they were refused, while something happened."""
+
+    def __init__(self) -> None:
+        self.accepted: list[str] = []
+        self.refused: list[str] = []
+        self.stop = threading.Event()
+
+    def write(self, client: httpx.Client, sender: Session, recipient: Session) -> None:
+        while not self.stop.is_set():
+            reply = payments.create(client, sender, recipient.user_id)
+            if reply.status == 201:
+                self.accepted.append(reply["json"]["data"]["id"])
+            else:
+                self.refused.append(reply["error"] or f"{reply.status} {reply.code}".strip())
+
+
+@contextmanager
+def _writing(trial: Trial, sender: Session, recipient: Session) -> Iterator[_Writers]:
+    """Several clients write without a pause until the block ends."""
+    writers = _Writers()
+    clients = [trial.client(timeout=30) for _ in range(WRITERS)]
+    threads = [
+        threading.Thread(target=writers.write, args=(client, sender, recipient))
+        for client in clients
+    ]
+    try:
+        for thread in threads:
+            thread.start()
+        yield writers
+    finally:
+        writers.stop.set()
+        for thread in threads:
+            thread.join()
+        for client in clients:
+            client.close()
+
+
+def _arrived(trial: Trial, nonce: str, sent: dict[str, int], seconds: float) -> dict[str, int]:
+    """How many probes took effect where they were sent; waits for all of them."""
+    deadline = time.monotonic() + seconds
+    while True:
+        arrived = {
+            "queued": sum(_done(trial, service, f"{nonce}-queued") for service in SERVICES),
+            "in retry": sum(_done(trial, service, f"{nonce}-{service}") for service in FAILING),
+        }
+        if all(arrived[place] >= sent[place] for place in arrived) or time.monotonic() > deadline:
+            return arrived
+        time.sleep(0.5)
+
+
+def _done(trial: Trial, service: str, nonce: str) -> int:
+    return sum(bool(probe["processedAt"]) for probe in diagnostics.read(trial, service, nonce))
 
 
 def _broker_answers(amqp: Any) -> bool:
@@ -107,16 +249,23 @@ def _wait_for_broker(amqp: Any) -> None:
         time.sleep(0.25)
 
 
+def _newest(client: httpx.Client, admin: Session, sender: Session) -> set[str]:
+    """The payments that stand newest in the audit log, 100 at most."""
+    query = f"userId={sender.user_id}&action=PAYMENT_CREATED&limit=100"
+    seen = exchange(
+        client, "GET", f"/api/admin/audit-logs?{query}", headers=admin.headers, body_limit=0
+    )
+    data = seen["json"].get("data") if isinstance(seen["json"], dict) else None
+    rows = data.get("auditLogs", []) if isinstance(data, dict) else []
+    return {row["resourceId"] for row in rows}
+
+
 def _flowing(
-    client: httpx.Client, admin: Session, sender: Session, last: list[str], returned: float
+    client: httpx.Client, admin: Session, sender: Session, known: set[str], returned: float
 ) -> float | None:
-    """Seconds from the broker's return until the newest write stands in the audit log."""
-    while last and time.monotonic() - returned < 45:
-        query = f"userId={sender.user_id}&action=PAYMENT_CREATED&limit=100"
-        seen = exchange(client, "GET", f"/api/admin/audit-logs?{query}", headers=admin.headers)
-        data = seen["json"].get("data") if isinstance(seen["json"], dict) else None
-        rows = data.get("auditLogs", []) if isinstance(data, dict) else []
-        if any(row["resourceId"] in last for row in rows):
+    """Seconds from the broker's return until a held-back write stands in the audit log."""
+    while time.monotonic() - returned < 45:
+        if _newest(client, admin, sender) - known:
             return round(time.monotonic() - returned, 2)
         time.sleep(0.2)
     return None
@@ -161,9 +310,17 @@ def _uptimes(trial: Trial) -> dict[str, float]:
     return uptimes
 
 
+_PLACE = {
+    "before": "writes before the outage",
+    "going down": "writes while the broker went down",
+    "during": "writes during the outage",
+    "after": "writes after the outage",
+}
+
+
 def check(evidence: Evidence, limits: Limits) -> Outcome:
-    """All phases accepted and none lost; the outage was one; events flow again in time."""
-    tally = Tally([*PHASES, "flowing again", "consumers are back", "nobody restarted"])
+    """Everything accepted or queued arrives; the outage was one; events flow again in time."""
+    tally = Tally([*PHASES, *PLACES, "flowing again", "consumers are back", "nobody restarted"])
     outage = evidence["outage_seconds"]
     tally.control(
         f"the broker was down for {limits['outage_seconds']} s",
@@ -172,17 +329,27 @@ def check(evidence: Evidence, limits: Limits) -> Outcome:
     )
     for phase in PHASES:
         number = evidence["accepted"][phase]
-        tally.judge(
-            phase,
-            number >= limits["writes"],
-            seen=f"{number} of {limits['writes']} writes accepted",
-            expected="all of them: a write needs no broker",
-            place=f"writes {phase} the outage",
-        )
+        writes = _PLACE[phase]
+        if phase == "going down":
+            refused = evidence["refused_going_down"]
+            tally.equal(phase, refused, [], place=f"{writes} that were refused")
+            tally.enough("accepted going down", number, limits["going_down_writes"])
+        else:
+            tally.judge(
+                phase,
+                number >= limits["writes"],
+                seen=f"{number} of {limits['writes']} writes accepted",
+                expected="all of them: a write needs no broker",
+                place=writes,
+            )
+            tally.figure(f"accepted {phase}", number, limit=limits["writes"], bound="lower")
         counts = evidence["audited"][phase]
-        tally.equal(phase, counts["never"], 0, place=f"writes {phase} the outage that were lost")
-        tally.equal(phase, counts["more"], 0, place=f"writes {phase} the outage seen twice")
-        tally.figure(f"accepted {phase}", number, limit=limits["writes"], bound="lower")
+        tally.equal(phase, counts["never"], 0, place=f"{writes} that were lost")
+        tally.equal(phase, counts["more"], 0, place=f"{writes} seen twice")
+    for place in PLACES:
+        found = evidence["messages"][place]
+        tally.enough(f"{place} when the broker stopped", found["lying"], limits["messages"])
+        tally.equal(place, found["arrived"], found["sent"], place=f"messages {place}, arrived")
     flowing = evidence["flowing_seconds"]
     tally.judge(
         "flowing again",
