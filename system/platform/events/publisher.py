@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from aiormq.abc import AbstractChannel, DeliveredMessage
@@ -20,6 +20,8 @@ from pamqp import commands
 from system.platform.events import catalogue
 from system.platform.events.connection import TROUBLE, Connection, cancelled_by_caller
 from system.platform.observability import tracing
+
+CLOSED_GRACE_S: Final = 1.0
 
 
 class NotPublished(Exception):
@@ -80,6 +82,25 @@ def properties(envelope: Mapping[str, Any], traceparent: str = "") -> commands.B
     )
 
 
+async def _results(
+    tasks: Sequence[asyncio.Future[Any]], closing: asyncio.Future[Any]
+) -> list[object]:
+    """What became of each publish; ends soon after the channel does.
+
+    The library rejects the confirms of a channel that closes, but a publish that waits for room in
+    the write queue of a dead connection would wait for ever, and the outbox behind it (R3.20).
+    """
+    ended = asyncio.gather(*tasks, return_exceptions=True)
+    try:
+        await asyncio.wait({ended, closing}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({ended}, timeout=CLOSED_GRACE_S)
+    finally:
+        closing.cancel()
+        for task in tasks:
+            task.cancel()
+    return await ended
+
+
 class Publisher:
     """Publishes on one channel of its own, which it opens when it is needed.
 
@@ -106,8 +127,8 @@ class Publisher:
         spans = [_span(message) for message in messages] if tracing.is_on() else None
         # Tasks start in this order and the channel's lock is fair, so the order on the wire is
         # that of the messages.
-        results = await asyncio.gather(
-            *(
+        tasks = [
+            asyncio.ensure_future(
                 channel.basic_publish(  # type: ignore[call-arg]  # the abstract class lacks `wait`
                     msgspec.json.encode(message.envelope),
                     exchange=self._connection.exchange,
@@ -118,10 +139,10 @@ class Publisher:
                     # message in a packet of its own.
                     wait=False,
                 )
-                for place, message in enumerate(messages)
-            ),
-            return_exceptions=True,
-        )
+            )
+            for place, message in enumerate(messages)
+        ]
+        results = await _results(tasks, channel.closing)
         if cancelled_by_caller():
             raise asyncio.CancelledError
         outcomes: list[str | None] = []
