@@ -15,6 +15,7 @@ from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
 from system.conftest import RunningStack
+from system.tests.desks import locked
 
 pytestmark = pytest.mark.platform
 
@@ -200,6 +201,52 @@ def test_r7_8_logins_are_counted_by_outcome(stack: RunningStack, client: httpx.C
         stack, "auth", "auth_login_total", 1,
         lambda: client.post("/api/auth/login", json=wrong), status="failure",
     )  # fmt: skip
+
+
+def test_r7_8_registrations_are_counted_by_outcome(
+    stack: RunningStack, client: httpx.Client
+) -> None:
+    """R7.8: one success, then one failure for the address that is taken; each moves its own."""
+    body = {
+        "email": f"counted-{uuid.uuid4()}@x.test",
+        "password": "Newcomer-Pass-123!",
+        "name": "New",
+    }
+
+    def counted(outcome: str) -> float:
+        return scrape(stack, "auth").total("auth_register_total", status=outcome)
+
+    before = (counted("success"), counted("failure"))
+    assert client.post("/api/auth/register", json=body).status_code == 201
+    once = (counted("success"), counted("failure"))
+    assert client.post("/api/auth/register", json=body).status_code == 409
+    twice = (counted("success"), counted("failure"))
+
+    assert once == (before[0] + 1, before[1])
+    assert twice == (before[0] + 1, before[1] + 1)
+
+
+def test_r7_5_statements_that_fail_are_counted(
+    stack: RunningStack, client: httpx.Client, customer: dict[str, str]
+) -> None:
+    """R7.5: one for each, under its operation and table; good statements count as none."""
+
+    def change() -> int:
+        body = {"bio": str(uuid.uuid4())}
+        return client.put("/api/profile", headers=customer, json=body).status_code
+
+    def errors(**labels: str) -> float:
+        return scrape(stack, "profile").total("db_query_errors_total", **labels)
+
+    of_reading = {"operation": "select", "table": "user_profiles"}
+    before = (errors(), errors(**of_reading))
+    assert change() == 200
+    assert (errors(), errors(**of_reading)) == before
+    with locked(stack, "profile"):
+        assert [change(), change()] == [503, 503]
+    assert (errors(), errors(**of_reading)) == (before[0] + 2, before[1] + 2)
+    assert change() == 200
+    assert errors() == before[0] + 2
 
 
 def test_r7_14_hits_and_misses_are_the_answers_that_say_so(
