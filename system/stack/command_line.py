@@ -11,7 +11,16 @@ import os
 import sys
 from collections.abc import Sequence
 
-from system.stack.commands import broker, cache, certificate, database, images, legacy, platform
+from system.stack.commands import (
+    broker,
+    cache,
+    certificate,
+    database,
+    engine,
+    images,
+    legacy,
+    platform,
+)
 from system.stack.commands.words import DONE, FAILED, INTERRUPTED, WRONG_USAGE
 from system.stack.errors import StackError
 
@@ -49,6 +58,6 @@ def _parser() -> argparse.ArgumentParser:
         "--stack", metavar="NAME", default="default", help="which stack (several can run at once)"
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for topic in (platform, database, certificate, broker, cache, legacy, images):
+    for topic in (platform, database, certificate, broker, cache, legacy, images, engine):
         topic.add(commands)
     return parser
