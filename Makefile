@@ -52,12 +52,13 @@ test: setup check ## all of the project's own tests, fast first, then a short tr
 test-fast: setup ## the tests that need no running platform, without coverage
 	$(BIN)/pytest -m "not platform"
 
-check: setup ## style, types, arrows between the parts, the edge's configuration, the manifests
+check: setup ## style, types, arrows between the parts, the edge's configuration, compose.yaml, the manifests
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy $(SOURCES)
 	$(BIN)/lint-imports
 	$(BIN)/python -m system.edge check
+	$(BIN)/python -m system compose check
 	$(BIN)/python -m system.deploy check
 
 setup: ## distribution packages, uv, .venv (only what is missing)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 _STREAM_MODULE: Final = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
+_CONFIGURATION: Final = Path("/tmp/nginx.conf")
 _USER: Final = 10001
 _FILES: Final = 65536
 
@@ -134,7 +135,15 @@ def route_message(network: ipaddress.IPv4Network, interface: int, number: int) -
 
 
 def main() -> NoReturn:
-    """Make CLIENT_NETWORKS (comma-separated) local, give up every right, become nginx."""
+    """Make CLIENT_NETWORKS (comma-separated) local, give up every right, become nginx.
+
+    With the word ``check`` only have nginx look at the configuration.
+    """
+    nginx = ["nginx", "-c", str(_CONFIGURATION), "-p", "/tmp", "-e", "stderr"]
+    text = configuration(load_module=_STREAM_MODULE.exists())
+    if sys.argv[1:] == ["check"]:
+        _CONFIGURATION.write_text(text, encoding="utf-8")
+        os.execvp("nginx", [*nginx, "-t", "-q"])
     networks = [part for part in os.environ.get("CLIENT_NETWORKS", "").split(",") if part]
     if not networks:
         sys.exit("CLIENT_NETWORKS is not set, expected networks in CIDR form")
@@ -142,9 +151,8 @@ def main() -> NoReturn:
     os.setgroups([])
     os.setgid(_USER)
     os.setuid(_USER)
-    path = Path("/tmp/nginx.conf")
-    path.write_text(configuration(load_module=_STREAM_MODULE.exists()), encoding="utf-8")
-    os.execvp("nginx", ["nginx", "-c", str(path), "-p", "/tmp", "-e", "stderr"])
+    _CONFIGURATION.write_text(text, encoding="utf-8")
+    os.execvp("nginx", nginx)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
-from system.stack.commands.words import DONE, Commands, command, group
+from system.stack.commands.words import DONE, FAILED, Commands, command, group
 
 _IMAGES = """\
   python -m system images build              from distribution packages, without any registry
@@ -44,6 +45,13 @@ def add(commands: Commands) -> None:
     )
     env.add_argument("--https-port", type=int, default=443, help="of the edge on 127.0.0.1 (443)")
     env.add_argument("--http-port", type=int, default=80, help="of the edge on 127.0.0.1 (80)")
+    command(
+        compose,
+        "check",
+        _check,
+        "have compose read the file with every profile",
+        "Needs no engine and leaves nothing.",
+    )
     command(compose, "ca", _ca, "print where the authority to trust is", "A PEM file.")
 
 
@@ -68,6 +76,26 @@ def _env(options: argparse.Namespace) -> int:
         images = {}
     ports = {"edge-https": options.https_port, "edge-http": options.http_port}
     print(Project(StateFolder(options.stack)).prepare(images=images, ports=ports))
+    return DONE
+
+
+def _check(_options: argparse.Namespace) -> int:
+    import subprocess
+
+    from system.stack.compose import PROFILES, Project
+    from system.stack.state import StateFolder
+
+    state = StateFolder(f"compose-check-{os.getpid()}")
+    try:
+        project = Project(state)
+        project.prepare()
+        for profiles in ((), *((name,) for name in PROFILES), PROFILES):
+            answer = subprocess.run([*project.arguments(*profiles), "config", "-q"], check=False)
+            if answer.returncode != 0:
+                return FAILED
+            print(f"good    compose.yaml, {', '.join(profiles) or 'no profile'}")
+    finally:
+        state.remove()
     return DONE
 
 
