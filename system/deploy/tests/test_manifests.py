@@ -509,3 +509,20 @@ def test_quantities_and_selectors() -> None:
         assert selects({"matchExpressions": [rule]}, labels) is expected
     with pytest.raises(ValueError, match="operator"):
         selects({"matchExpressions": [{"key": "a", "operator": "Gt"}]}, labels)
+
+
+def test_images_are_those_of_compose() -> None:
+    """One version of each server, whether compose or Kubernetes starts it; ours are built there."""
+    component = DEPLOY / "components/images/kustomization.yaml"
+    named = {
+        image["newName"].rpartition("/")[2]: str(image["newTag"])
+        for image in yaml.safe_load(component.read_text(encoding="utf-8"))["images"]
+    }
+    compose = (DEPLOY.parent / "compose.yaml").read_text(encoding="utf-8")
+    dockerfile = (DEPLOY.parent / "images/Dockerfile").read_text(encoding="utf-8")
+
+    for name in ("postgres", "rabbitmq", "redis"):
+        assert f"{name}:{named.pop(name)}}}" in compose
+    assert set(named) == {"application", "edge", "load"}
+    for target in named:
+        assert f" AS {target}\n" in dockerfile
