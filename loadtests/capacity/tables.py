@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from loadtests.capacity.law import Law
-from loadtests.capacity.machines import REST, USED, Demand, Row
+from loadtests.capacity.machines import REST, USED, Demand, Row, Sockets
 from loadtests.capacity.search import Bracket
 from loadtests.capacity.step import Gate, Step, judge
 
@@ -126,6 +126,34 @@ def law_table(law: Law) -> Table:
                 "–" if law.extrapolation is None else f"{law.extrapolation:.2f}",
                 f"{law.fit_error:.0%}",
             ),
+        ),
+    )
+
+
+def sockets_table(ways: Sequence[Sockets]) -> Table:
+    """Gateways for a number of open WebSockets, by how many one is to hold."""
+    return Table(
+        title=f"Gateways for {ways[0].sockets:,} WebSockets" if ways else "Gateways",
+        note="Memory = gateways × a process + sockets × a socket. Each gateway has a queue of its "
+        "own (R3.6), so the broker hands every event out as many times as there are gateways.",
+        columns=(
+            "sockets a gateway",
+            "gateways",
+            "memory, all",
+            "memory, each",
+            "CPU of a broadcast, each",
+            "deliveries an event",
+        ),
+        rows=tuple(
+            (
+                str(-(-way.sockets // way.gateways)),
+                str(way.gateways),
+                f"{way.memory_mib / 1024:.1f} GiB",
+                f"{way.memory_mib / way.gateways:.0f} MiB",
+                f"{way.broadcast_seconds * 1e3:.0f} ms",
+                str(way.deliveries),
+            )
+            for way in ways
         ),
     )
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from loadtests.capacity import cost
+from loadtests.capacity.__main__ import main
 from loadtests.capacity.conclusion import bracket_of, conclude
 from loadtests.capacity.law import LEAST_POINTS, Point, TooFewPoints, fit
 from loadtests.capacity.machines import (
@@ -144,6 +145,19 @@ def test_law_without_an_end_says_so() -> None:
     assert law.peak is None or law.peak > 20 * law.highest_seen
 
 
+def test_law_has_no_negative_parts() -> None:
+    """Latency that falls with the rate (caches that warm up) is chance, not less than no queue."""
+    falling = [
+        Point(answers=(rate,) * 10, waited=(rate * latency,) * 10)
+        for rate, latency in ((100, 0.012), (200, 0.009), (400, 0.007), (500, 0.006))
+    ]
+
+    law = fit(falling)
+
+    assert min(law.idle, law.queueing, law.coherency) >= 0.0
+    assert law.idle == pytest.approx(0.0079, rel=0.1)
+
+
 def test_law_needs_points() -> None:
     """Three unknowns are not fitted to three points."""
     with pytest.raises(TooFewPoints, match="3 rates"):
@@ -260,6 +274,25 @@ def test_sockets_and_events() -> None:
     assert found.memory_mib == pytest.approx(200 * 62 + 1_000_000 * 17.6 / 1024)
     assert found.broadcast_seconds == pytest.approx(0.175)
     assert rate_of_one_consumer(0.001, 0.1) == pytest.approx(7_000)
+
+
+def test_the_command_prints_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run's observation, sockets and events, each as text for the documents."""
+    steps = [step(rate) for rate in (100, 200, 400, 500)]
+    observation = tmp_path / "observation.json"
+    observation.write_bytes(msgspec.json.encode({"gate": GATE, "cores": 2, "steps": steps}))
+
+    assert main(["run", str(observation)]) == 0
+    text = capsys.readouterr().out
+    assert "| gateway | 400 µs [400 – 400] | 2500 requests/s | 64 MiB |" in text
+    assert text.count("**") == 8
+
+    memory = ["--kib", "17.6", "--process-mib", "62", "--message-us", "35"]
+    assert main(["sockets", "1000000", "--each", "5000", "--each", "10000", *memory]) == 0
+    assert "| 5000 | 200 | 28.9 GiB | 148 MiB | 175 ms | 200 |" in capsys.readouterr().out
+
+    assert main(["events", "--a-second", "1000", "--per-request", "0.1"]) == 0
+    assert capsys.readouterr().out == "7000 requests/s\n"
 
 
 # --- what the parts use -------------------------------------------------------------------------

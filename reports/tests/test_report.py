@@ -164,7 +164,9 @@ def test_tables_among_the_evidence_are_drawn(folder: Path) -> None:
     """A criterion's arithmetic is shown as text; a file that holds no tables is left out."""
     result = run.read_result(folder)
     good = next(entry for entry in result.verdicts if entry.criterion == "good")
-    files = ("evidence/good/a.table.json", "evidence/good/b.table.json", "evidence/gone.table.json")
+    files = tuple(
+        f"evidence/good/{name}.json" for name in ("a.table", "b.table", "c", "gone.table")
+    )
     good = msgspec.structs.replace(good, evidence=files)
     others = [entry for entry in result.verdicts if entry.criterion != "good"]
     table = {
@@ -175,6 +177,7 @@ def test_tables_among_the_evidence_are_drawn(folder: Path) -> None:
     }
     (folder / files[0]).write_bytes(msgspec.json.encode([table]))
     (folder / files[1]).write_text('[{"title": "cut')
+    (folder / files[2]).write_bytes(msgspec.json.encode([table]))
     run.write_result(folder, msgspec.structs.replace(result, verdicts=(good, *others)))
 
     text = render.render(folder).read_text()
