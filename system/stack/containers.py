@@ -17,7 +17,7 @@ from system.stack.container_acts import PROJECT_LABEL, SERVICE_LABEL, PartFailed
 from system.stack.environment import UPSTREAM_TIMEOUT_MS, public_origin
 from system.stack.errors import NotInstalled, StackError
 from system.stack.lifetime import PartState, print_line, this_process, undisturbed
-from system.stack.parts import OPTIONAL, PARTS, SERVICES
+from system.stack.parts import LEGACY, OPTIONAL, PARTS, SERVICES
 from system.stack.ports import STANDARD, free
 from system.stack.state import StateFolder
 
@@ -25,6 +25,7 @@ __all__ = ["KIND", "PartFailed", "PartState", "Stack", "StackError", "sweep"]
 
 KIND = "containers"  # in the stack's document; that of a native one says nothing
 RELAY = "relay"
+TRIAL_FILE = compose.FILE.with_name("compose.trial.yaml")
 # Ports of the relay besides R0.6's: 443 and 3000 take a PROXY line, this one does not.
 GATEWAY_WITHOUT_ADDRESS = 3100
 _READY_SECONDS = 180.0
@@ -160,15 +161,16 @@ class Stack:
             ports=edge, prefixes=prefixes, upstream_timeout_ms=self._upstream_timeout_ms
         )
         compose_up(self._project, "trial")
-        self._say(f"  containers healthy        {time.monotonic() - began:5.1f} s")
+        self._say(f"  containers started      {time.monotonic() - began:5.1f} s")
         document["ports"] = {**edge, **self._published()}
         document["stand_ins"] = {
             service: (STANDARD[service], f"{prefixes[1]}.1.1", port)
             for service, port in free(SERVICES).items()
         }
         state.write(document)
-        for part in PARTS:
+        for part in reversed(PARTS):  # who is used, then who uses
             container_acts.wait_until_ready(state, part, strict=True, seconds=_READY_SECONDS)
+            self._say(f"  {part:<18} ready  {time.monotonic() - began:5.1f} s")
         state.target_file.touch(mode=0o600)
         state.target_file.write_text(self._target_text(prefixes[0]), encoding="utf-8")
         state.mark("up")
@@ -250,7 +252,7 @@ def no_engine() -> str:
 
 
 def compose_up(project: compose.Project, *profiles: str, service: str = "") -> None:
-    """Have testcontainers start the project, or one service of it, and wait until it is healthy.
+    """Have testcontainers start the project, or one service of it; nobody waits for it to answer.
 
     Raises:
         StackError: compose says no; the text is its own.
@@ -261,16 +263,34 @@ def compose_up(project: compose.Project, *profiles: str, service: str = "") -> N
         """Compose with this project's name, files and profiles."""
 
         def docker_compose_command(self) -> list[str]:
-            return project.arguments(*profiles)
+            return [*project.arguments(*profiles), "-f", str(TRIAL_FILE)]
 
         compose_command_property = property(docker_compose_command)
 
     services = [service] if service else None
     try:
-        Compose(context=str(compose.FILE.parent), services=services).start()
+        Compose(context=str(compose.FILE.parent), wait=False, services=services).start()
     except CalledProcessError as error:
         said = error.stderr.decode("utf-8", "replace").strip()[-3000:]
         raise StackError(f"docker compose up ended with {error.returncode}:\n{said}") from error
+
+
+def start_legacy(state: StateFolder) -> None:
+    """Start the legacy database if it does not run, and wait until it answers."""
+    with state.held(alone=False), state.part_held(LEGACY):
+        compose_up(compose.Project(state), "migration", service=LEGACY)
+        container_acts.wait_until_ready(state, LEGACY, strict=False)
+
+
+def remove_legacy(state: StateFolder) -> bool:
+    """Remove the legacy database and its data; returns whether it was there."""
+    project = container_acts.project_of(state)
+    with state.held(alone=False), state.part_held(LEGACY):
+        found = engine.containers({**_labels(project), SERVICE_LABEL: LEGACY})
+        for container in found:
+            engine.remove(str(container["Id"]))
+        engine.remove_volume(f"{project}_{LEGACY}")
+    return bool(found)
 
 
 def remove(project: str) -> None:

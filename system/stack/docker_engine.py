@@ -229,8 +229,12 @@ def remove_networks_and_volumes(labels: Mapping[str, str]) -> None:
         call("DELETE", f"/networks/{network['Id']}", accept=(404,))
     filters = {"label": [f"{name}={value}" for name, value in labels.items()]}
     for volume in call("GET", "/volumes", query={"filters": filters})["Volumes"] or []:
-        path = f"/volumes/{quote(volume['Name'])}"
-        call("DELETE", path, query={"force": True}, accept=(404,))
+        remove_volume(volume["Name"])
+
+
+def remove_volume(name: str) -> None:
+    """Remove a volume; nothing when it is gone."""
+    call("DELETE", f"/volumes/{quote(name)}", query={"force": True}, accept=(404,))
 
 
 def memory_bytes(container: str) -> int:

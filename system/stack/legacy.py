@@ -25,6 +25,11 @@ def up(state: StateFolder) -> str:
     """
     document = state.read()
     credentials = Credentials.from_document(document["credentials"])
+    if document.get("kind") == "containers":
+        from system.stack import containers
+
+        containers.start_legacy(state)
+        return environment.legacy_url(document["ports"], credentials)
     with state.held(alone=False) as lock, state.part_held(LEGACY):
         if (state.path / LEGACY / _MADE).exists():
             acts.start(state, LEGACY, lock)
@@ -45,7 +50,10 @@ def generate(state: StateFolder, rows: int) -> dict[str, int]:
 
 def down(state: StateFolder) -> bool:
     """End it and delete what it holds; returns whether it was there."""
-    state.read()
+    if state.read().get("kind") == "containers":
+        from system.stack import containers
+
+        return containers.remove_legacy(state)
     with state.held(alone=False), state.part_held(LEGACY):
         there = (state.path / LEGACY).exists()
         acts.end(state, LEGACY, quick=True)

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
+
+import psycopg
 
 from system.stack import postgres, services
 from system.stack.parts import SERVICES
 
 _PORT = 5432
+_PATIENCE = 60.0  # seconds for a cluster that is being made
 
 
 def bring_up_to_date(service: str, environ: Mapping[str, str]) -> str | None:
@@ -36,6 +40,7 @@ def bring_up_to_date(service: str, environ: Mapping[str, str]) -> str | None:
     owner_url = environ[f"{name}_MIGRATION_DATABASE_URL"]
     owner, runtime = urlsplit(owner_url), urlsplit(environ[f"{name}_DATABASE_URL"])
     host, port = owner.hostname or "", owner.port or _PORT
+    _wait_for(host, port, superuser)
     if not postgres.is_made(service, port, superuser, host):
         postgres.make_roles(
             service,
@@ -50,6 +55,25 @@ def bring_up_to_date(service: str, environ: Mapping[str, str]) -> str | None:
     if service == "auth":
         services.seed_accounts(owner_url, environ)
     return version
+
+
+def _wait_for(host: str, port: int, password: str) -> None:
+    """Wait until a cluster takes connections.
+
+    Raises:
+        psycopg.OperationalError: it does not within a minute.
+    """
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            psycopg.connect(
+                host=host, port=port, user="postgres", password=password, connect_timeout=5
+            ).close()
+            return
+        except psycopg.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.1)
 
 
 def main() -> int:

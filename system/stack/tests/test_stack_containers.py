@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from system.stack import container_acts, containers, lent_place, readiness
+from system.stack import compose, container_acts, containers, lent_place, readiness
 from system.stack import docker_engine as engine
 from system.stack.command_line import main
 from system.stack.errors import NotInstalled, StackError, UnknownPart
@@ -277,3 +278,32 @@ def test_what_a_lost_folder_left_is_swept(monkeypatch: pytest.MonkeyPatch, tmp_p
         assert removed == [mine]
     finally:
         kept.remove()
+
+
+def test_nobody_is_watched_while_a_trial_measures() -> None:
+    """compose.trial.yaml takes every health check away, and every wait for one."""
+    base = yaml.safe_load(compose.FILE.read_text("utf-8"))["services"]
+    trial = yaml.safe_load(containers.TRIAL_FILE.read_text("utf-8"))["services"]
+    ours = {
+        name: service
+        for name, service in base.items()
+        if not service.get("profiles") or {"trial", "migration"} & set(service["profiles"])
+    }
+
+    # `schema` runs once and has none.
+    watched = [
+        name
+        for name in ours
+        if name != "schema" and trial[name]["healthcheck"] != {"disable": True}
+    ]
+    waiting = [
+        (name, needed)
+        for name, service in ours.items()
+        for needed, how in service.get("depends_on", {}).items()
+        if how["condition"] == "service_healthy"
+        and trial[name].get("depends_on", {}).get(needed) != {"condition": "service_started"}
+    ]
+
+    assert watched == []
+    assert waiting == []
+    assert trial.keys() <= base.keys()
