@@ -10,9 +10,14 @@ from harness import addresses
 from harness import target as target_module
 from harness.probe import CouldNotObserve
 from harness.target import TargetError
-from loadtests.bench import gateway, generator, service, sockets
+from loadtests.bench import bodies, gateway, generator, service, sockets
 
-_BENCHES = {"gateway": gateway.run, "service": service.run, "sockets": sockets.run}
+_BENCHES = {
+    "bodies": bodies.run,
+    "gateway": gateway.run,
+    "service": service.run,
+    "sockets": sockets.run,
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,7 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
         "bench",
         choices=["generator", *_BENCHES],
         help="generator: the load engine's own noise floor; gateway: CPU per proxied request "
-        "against nginx; service: CPU of a cached and an uncached page; sockets: 10,000 WebSockets",
+        "against nginx; bodies: the gateway's memory while 64 MiB pass; service: CPU of a cached "
+        "and an uncached page; sockets: 10,000 WebSockets",
     )
     parser.add_argument("--target", type=Path, metavar="FILE", help="target file (but generator)")
     given = parser.parse_args(arguments)
