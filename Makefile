@@ -15,10 +15,10 @@ TRIAL := --profile $(PROFILE) \
 	$(if $(AREA),--area $(AREA))
 
 .DEFAULT_GOAL := help
-.PHONY: help verify test test-fast check setup clean
+.PHONY: help verify test test-fast test-containers check setup clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
 	@echo "  verify takes STACK=native|containers PROFILE=quick|full|soak AREA=… TARGET=file.toml REPLICAS=2"
 
 verify: setup ## set up, start the reference platform, judge every criterion, write the report
@@ -41,7 +41,7 @@ endef
 test: setup check ## all of the project's own tests, fast first, then a short trial and three defects
 	@$(BIN)/coverage erase
 	@# Those that need no running platform, then those that share one.
-	$(call pytest_twice,-m "not platform")
+	$(call pytest_twice,-m "not platform and not engine")
 	$(call pytest_twice,-m platform)
 	@$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --include='system/*' --skip-covered --fail-under=70
@@ -50,7 +50,18 @@ test: setup check ## all of the project's own tests, fast first, then a short tr
 	$(BIN)/python -m defects $(addprefix --defect ,$(DEFECTS))
 
 test-fast: setup ## the tests that need no running platform, without coverage
-	$(BIN)/pytest -m "not platform"
+	$(BIN)/pytest -m "not platform and not engine"
+
+# What did not pass is looked at a second time, on a platform of its own.
+CONTAINERS_TRIAL := $(BIN)/pytest suites/ --stack containers
+
+test-containers: setup ## the tests that need containers and a whole trial in them, on a private engine
+	@bin/install containers
+	@DOCKER_HOST=$$($(BIN)/python -m system engine up) || exit; export DOCKER_HOST; \
+	trap '$(BIN)/python -m system engine down' EXIT; trap 'exit 130' INT TERM; \
+	$(BIN)/python -m system images build && \
+	$(BIN)/pytest -m engine && \
+	{ $(CONTAINERS_TRIAL) || $(CONTAINERS_TRIAL) --last-failed --last-failed-no-failures=none; }
 
 check: setup ## style, types, arrows between the parts, the edge's configuration, compose.yaml, the manifests
 	$(BIN)/ruff check $(SOURCES)
