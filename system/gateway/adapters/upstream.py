@@ -658,10 +658,11 @@ class Upstream:
 
     async def _connection(self, timeout_s: float) -> tuple[Instance, _Connection]:
         count = len(self._instances)
-        self._turn = (self._turn + 1) % count
+        # Others take their turns while a connection is made; each must get round all instances.
+        turn = self._turn = (self._turn + 1) % count
         fault: OSError | None = None
         for step in range(count):
-            instance = self._instances[(self._turn + step) % count]
+            instance = self._instances[(turn + step) % count]
             connection = instance.idle()
             if connection is not None:
                 return instance, connection

@@ -684,6 +684,20 @@ async def test_instances_share_the_work_and_a_refusing_one_is_left_out() -> None
         assert min(len(one.seen), len(two.seen)) >= 4
 
 
+async def test_a_refusing_instance_is_left_out_by_many_at_once() -> None:
+    """Each request gets round all instances, whatever turns others take meanwhile."""
+    async with echo_service() as good:
+        urls = [good.url, f"http://127.0.0.1:{free_port()}"]
+        async with running_gateway(_everywhere(urls)) as gateway:
+            clients = [await Client.connect(gateway) for _ in range(20)]
+            for _ in range(3):
+                answers = await asyncio.gather(*(c.ask("POST", "/api/payments") for c in clients))
+                assert [status for status, *_ in answers] == [200] * len(clients)
+            for client in clients:
+                client.close()
+        assert len(good.seen) == 60
+
+
 async def test_a_breaking_instance_is_not_made_up_for_by_another() -> None:
     """It may have done the work: 502, and the other instance hears nothing (R1.52)."""
 
