@@ -44,23 +44,41 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     folder = given.folder or ROOT / "reports" / "runs" / f"defects-{run.new_run_id()}"
     folder.mkdir(parents=True, exist_ok=True)
-    stack = Stack(name=f"defects-{os.getpid()}")
     try:
-        stack.up()
-        found = kill_matrix(stack, chosen, folder)
+        found = matrix.together(
+            _on_a_stack(replicas, of_one_kind, folder)
+            for replicas, of_one_kind in _by_replicas(chosen).items()
+        )
     except StackError as error:
         sys.stderr.write(f"{error}\n")
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; the platform is taken down\n")
         return 130
-    finally:
-        stack.down()
     (folder / "matrix.json").write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1))
     text = matrix.as_text(found)
     (folder / "matrix.txt").write_text(text, encoding="utf-8")
     sys.stdout.write(f"\n{text}{folder / 'matrix.json'}\n")
     return 0 if found.sound() else 1
+
+
+def _by_replicas(chosen: Sequence[Defect]) -> dict[int, list[Defect]]:
+    """The defects by the platform they need, so that each kind is started once."""
+    kinds: dict[int, list[Defect]] = {}
+    for defect in chosen:
+        kinds.setdefault(defect.replicas, []).append(defect)
+    return kinds
+
+
+def _on_a_stack(replicas: int, chosen: Sequence[Defect], folder: Path) -> matrix.Matrix:
+    stack = Stack(name=f"defects-{os.getpid()}", replicas=replicas)
+    place = folder if replicas == 1 else folder / f"{replicas}-of-each"
+    place.mkdir(exist_ok=True)
+    try:
+        stack.up()
+        return kill_matrix(stack, chosen, place)
+    finally:
+        stack.down()
 
 
 def kill_matrix(stack: Stack, chosen: Sequence[Defect], folder: Path) -> matrix.Matrix:

@@ -29,6 +29,7 @@ class Defect:
         transforms: part → change of its rendered configuration.
         environment: part → variables set or replaced.
         statements: service → SQL that breaks its database, and SQL that mends it.
+        replicas: how many of the gateway and of each service the platform must have.
     """
 
     id: str
@@ -39,6 +40,7 @@ class Defect:
     transforms: Mapping[str, Callable[[str], str]] = field(default_factory=dict)
     environment: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     statements: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    replicas: int = 1
 
     def overrides(self) -> dict[str, Override]:
         """What the stack applies: wrapped processes, transformed configurations, variables."""

@@ -65,6 +65,24 @@ class Matrix(msgspec.Struct, frozen=True):
         )
 
 
+def together(parts: Iterable[Matrix]) -> Matrix:
+    """The matrices of several platforms as one; a criterion's worse verdict counts."""
+    before: dict[str, Verdict] = {}
+    after: dict[str, Verdict] = {}
+    rows: list[Row] = []
+    for part in parts:
+        for whole, new in ((before, part.before), (after, part.after)):
+            whole.update(
+                {
+                    name: verdict
+                    for name, verdict in new.items()
+                    if whole.get(name, Verdict.PASS) is Verdict.PASS
+                }
+            )
+        rows += part.rows
+    return Matrix(before, after, tuple(rows))
+
+
 def judge(defect: Defect, entries: Iterable[VerdictEntry]) -> Row:
     """What became of a defect, from the verdicts of a run with it applied.
 

@@ -83,6 +83,20 @@ def test_an_empty_matrix_proves_nothing() -> None:
     assert "not judged" in matrix.as_text(Matrix({}, {}, ()))
 
 
+def test_several_platforms_give_one_matrix() -> None:
+    """A criterion that failed on one of them is not made good by the other."""
+    row = matrix.Row("d", "b", Fate.KILLED, ())
+    one = Matrix({"a": Verdict.PASS}, {"a": Verdict.FAIL}, (row,))
+    two = Matrix({"a": Verdict.FAIL, "b": Verdict.PASS}, {"a": Verdict.PASS}, (row,))
+
+    found = matrix.together([one, two])
+
+    assert found.before == {"a": Verdict.FAIL, "b": Verdict.PASS}
+    assert found.after == {"a": Verdict.FAIL}
+    assert found.rows == (row, row)
+    assert not found.sound()
+
+
 @pytest.mark.parametrize("id", known())
 def test_each_defect_names_known_criteria_and_changes_something(id: str) -> None:
     """A defect names criteria that exist, and changes at least one part or database."""

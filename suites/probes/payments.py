@@ -68,3 +68,24 @@ def change_status(
         headers=session.headers,
         json={"status": status, "reason": reason},
     )
+
+
+def all_of(client: httpx.Client, session: Session) -> list[dict[str, Any]]:
+    """Every payment that a person sees, past the cache.
+
+    Raises:
+        CouldNotObserve: the list is not readable as contracted.
+    """
+    headers = {**session.headers, "Cache-Control": "no-cache"}
+    found: list[dict[str, Any]] = []
+    page, pages = 1, 1
+    while page <= pages:
+        path = f"/api/payments?limit=100&page={page}&sort=createdAt&order=asc"
+        seen = exchange(client, "GET", path, headers=headers)
+        data = seen["json"].get("data") if isinstance(seen["json"], dict) else None
+        if seen.status != 200 or not isinstance(data, dict) or "payments" not in data:
+            raise CouldNotObserve(f"payments: seen {seen['error'] or seen.status}, expected 200")
+        found += data["payments"]
+        pages = int(data["pagination"]["totalPages"])
+        page += 1
+    return found
