@@ -1,10 +1,11 @@
 """Restarts a part's members one after the other, so that those who use it do not notice.
 
-A gateway is first marked down at the edge, which is reloaded, so that no request goes there any
-more. A service needs no such step: at SIGTERM it accepts no new connection, which sends callers to
-the next member with nothing sent (R0.13), and asks them by ``Connection: close`` to leave those
-they have. Each member finishes what is under way (R0.11), ends, starts, and is put back when it
-is ready; only then comes the next.
+A member takes itself out of the balance: at SIGTERM it accepts no new connection, which sends
+callers (the edge, a gateway, a service) to the next member with nothing sent (R0.13), and asks them
+by ``Connection: close`` to leave those they have. It finishes what is under way (R0.11), ends, is
+started, and is in the balance again as soon as it accepts; when it is ready, the next one's turn
+comes. The edge is not reloaded for this: nginx would close connections that its clients were about
+to use (docs/decisions/0018-replicas.md).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 
-from system.stack import acts, readiness, reload
+from system.stack import acts, readiness
 from system.stack.errors import StackError
 from system.stack.parts import PROGRAMS, part_of
 from system.stack.state import StateFolder
@@ -49,16 +50,8 @@ def restart(state: StateFolder, parts: str | Sequence[str]) -> Iterator[tuple[st
 
 def _restart_one(state: StateFolder, member: str) -> None:
     with state.held(alone=False) as lock, state.part_held(member):
-        gateway = part_of(member) == "gateway"
-        if gateway:
-            reload.balance(state, without=member)
-        try:
-            acts.stop(state, member, lock)
-            acts.start(state, member, lock)
-            _wait_until_ready(state, member)
-        finally:  # a dead one is passed over by the edge; one marked down would stay away for ever
-            if gateway:
-                reload.balance(state)
+        acts.restart(state, member, lock)
+        _wait_until_ready(state, member)
 
 
 def _wait_until_ready(state: StateFolder, member: str) -> None:

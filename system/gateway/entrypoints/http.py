@@ -72,12 +72,15 @@ class HttpEntry:
             METRICS_PATH: self._metrics,
         }
         self._in_flight = 0
+        self._leaving = False
         self._idle = asyncio.Event()
         self._idle.set()
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request; nothing it does ends the process (R0.10)."""
         call = Call(request, self._trusted, self._origins)
+        if self._leaving:
+            call.keep_alive = False
         correlation.bind(call.context())
         tracing.make_current(call.span)
         metrics.HTTP_ACTIVE_CONNECTIONS.inc()
@@ -96,6 +99,10 @@ class HttpEntry:
             self._in_flight -= 1
             if not self._in_flight:
                 self._idle.set()
+
+    def leave(self) -> None:
+        """From now on each answer asks the client to close its connection."""
+        self._leaving = True
 
     async def idle(self) -> None:
         """Wait until no request is under way and no WebSocket open."""
@@ -191,6 +198,8 @@ class HttpEntry:
         call.template = WEBSOCKET_PATH
         if not upgrade:
             raise ApiError(400, "BAD_REQUEST", "This path takes WebSocket handshakes only")
+        if self._leaving:  # its end would follow at once
+            raise errors.service_unavailable()
         try:
             return await self._websocket.upgrade(call, query)
         except ApiError as error:
@@ -286,6 +295,22 @@ class GatewayServer(web.Server):
     ) -> None:
         super().__init__(handler, handler_cancellation=True)
         self._options = options
+        self._lost = asyncio.Event()
+
+    async def deserted(self) -> None:
+        """Wait until no connection is left."""
+        while self.connections:
+            self._lost.clear()
+            await self._lost.wait()
+
+    def connection_lost(
+        self, handler: web.RequestHandler, exc: BaseException | None = None
+    ) -> None:
+        """Let who waits for it look again."""
+        super().connection_lost(handler, exc)
+        if (task := handler._task_handler) is not None:  # it counts until its handler has ended
+            task.add_done_callback(lambda _: self._lost.set())
+        self._lost.set()
 
     def __call__(self) -> web.RequestHandler:
         """Make the protocol of a new connection."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -179,6 +180,70 @@ async def test_it_finishes_what_is_under_way() -> None:
     assert all(line["service"] == "api-gateway" for line in lines)
     assert _token()[:40] not in log
     assert "Traceback" not in log
+
+
+async def test_a_kept_connection_is_answered_once_more() -> None:
+    """R0.11: a request that was on its way at SIGTERM succeeds, and its answer asks to close."""
+    port = free_port()
+    async with process(environment(port, free_port())) as running:
+        async with aiohttp.ClientSession() as session:
+            await answers(session, f"http://127.0.0.1:{port}/health")
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+
+        async def ask() -> bytes:
+            writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = re.search(rb"(?i)content-length: (\d+)", head)
+            assert length is not None
+            await reader.readexactly(int(length[1]))
+            return head.lower()
+
+        assert b"connection: close" not in await ask()
+        running.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(10):
+            while await accepts(port):  # noqa: ASYNC110 - another process tells no event
+                await asyncio.sleep(0.02)
+            answer = await ask()
+            assert answer.startswith(b"http/1.1 200")
+            assert b"connection: close" in answer
+            assert await reader.read() == b""
+            writer.close()
+            assert await running.wait() == 0
+
+
+async def test_a_socket_is_not_opened_at_the_end() -> None:
+    """R4.30, R1.14: a handshake on a kept connection is 503, and the client goes elsewhere."""
+    port = free_port()
+    async with process(environment(port, free_port())) as running:
+        async with aiohttp.ClientSession() as session:
+            await answers(session, f"http://127.0.0.1:{port}/health")
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert b"200" in await reader.readuntil(b"\r\n\r\n")
+        running.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(10):
+            while await accepts(port):  # noqa: ASYNC110 - another process tells no event
+                await asyncio.sleep(0.02)
+            writer.write(
+                b"GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n"
+                b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+                b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+            )
+            answer = await reader.read()
+            assert b"HTTP/1.1 503" in answer
+            assert b"SERVICE_UNAVAILABLE" in answer
+            writer.close()
+            assert await running.wait() == 0
+
+
+async def accepts(port: int) -> bool:
+    """Whether a new connection is taken."""
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except ConnectionRefusedError:
+        return False
+    writer.close()
+    return True
 
 
 async def test_a_bad_configuration_is_refused() -> None:
