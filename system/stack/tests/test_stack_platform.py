@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import os
 import signal
+import ssl
 import subprocess
 import sys
+import threading
 import time
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psycopg
 import pytest
 
 from system.conftest import RunningStack
-from system.stack import process
+from system.stack import process, rolling
 from system.stack.native import Stack
-from system.stack.parts import PARTS, SERVICES, TITLED_PROGRAMS
+from system.stack.parts import PARTS, SERVICES, TITLED_PROGRAMS, with_members
 from system.stack.state import PROJECT, StateFolder
 
 pytestmark = pytest.mark.platform
@@ -140,3 +143,38 @@ def test_the_target_file_says_what_runs(stack: RunningStack) -> None:
     assert written == stack.target
     assert Path(written["http"]["ca"]).is_file()
     assert Path(written["access"]["logs"]["folder"], "auth.log").is_file()
+
+
+def test_two_of_each_are_restarted_while_they_serve(own: StateFolder) -> None:
+    """Every member is ready and known to the others; a rolling restart is never noticed."""
+    stack = Stack(own.name, replicas=2, progress=lambda _: None)
+    stack.up()
+    expected = with_members(PARTS, 2)
+    assert {state.part: state.state for state in stack.status()} == dict.fromkeys(expected, "ready")
+    target = tomllib.loads(stack.target_file.read_text(encoding="utf-8"))
+    before = {member: own.process_of(member) for member in ("gateway-1", "gateway-2", "profile-1")}
+
+    statuses: set[int] = set()
+    done = threading.Event()
+
+    def ask() -> None:
+        exempt = httpx.HTTPTransport(
+            verify=ssl.create_default_context(cafile=target["http"]["ca"]),
+            local_address=target["addresses"]["exempt"][0],
+        )
+        with httpx.Client(transport=exempt, base_url=target["http"]["origin"]) as client:
+            while not done.is_set():
+                statuses.add(client.get("/health/ready").status_code)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        restarted = [member for member, _ in rolling.restart(own, ("gateway",))]
+    finally:
+        done.set()
+        asking.join()
+
+    assert restarted == ["gateway-1", "gateway-2"]
+    assert statuses == {200}
+    after = {member: own.process_of(member) for member in before}
+    assert {member for member in after if after[member] != before[member]} == set(restarted)
