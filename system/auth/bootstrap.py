@@ -12,7 +12,7 @@ from system.auth.adapters.passwords import Argon2Hasher
 from system.auth.adapters.postgres import PostgresStore
 from system.auth.adapters.postgres_keys import Vault
 from system.auth.adapters.session_check import StoreSessionCheck
-from system.auth.adapters.tidying import Tidying
+from system.auth.adapters.tidying import OVER
 from system.auth.adapters.user_cache import RedisUserCache
 from system.auth.domain.keys import KeyKind
 from system.auth.entrypoints import devices, events, http, internal, lockout, secrets
@@ -41,6 +41,7 @@ from system.platform.events.topology import service_queue
 from system.platform.http.app import create_app
 from system.platform.security.principal import Authenticator
 from system.platform.security.tokens import KeyRing, environment_keys, lifetime_seconds
+from system.platform.tidying import Tidying
 
 
 def create(settings: Settings) -> Litestar:
@@ -80,7 +81,7 @@ def create(settings: Settings) -> Litestar:
     signing_in = SigningIn(
         store=store, hasher=hasher, mirror=mirror, cache=user_cache, desk=desk, gate=gate
     )
-    tidying = Tidying(database)
+    tidying = Tidying(database, OVER)
     probes = diagnostics.ProbeStore() if settings.diagnostics_enabled else None
     consumer = Consumer(
         broker,

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import logging
 from typing import Final
 
 from litestar import Litestar
 
 from system.payments.adapters.directory import AuthDirectory
 from system.payments.adapters.postgres import PostgresStore, PostgresUnit
+from system.payments.adapters.statements import FORGET
 from system.payments.entrypoints import events as event_entrypoints
 from system.payments.entrypoints import http as http_entrypoints
 from system.payments.entrypoints import webhooks
@@ -34,41 +32,9 @@ from system.platform.http.app import create_app
 from system.platform.security.keys import keys_of_auth_service
 from system.platform.security.principal import Authenticator
 from system.platform.security.sessions import SessionVerifier
+from system.platform.tidying import Tidying
 
 QUEUE: Final = "payments.events.queue"
-_TIDY_EVERY_S: Final = 3600.0
-_log = logging.getLogger(__name__)
-
-
-class Tidying:
-    """Deletes answers of Idempotency-Keys when their 24 h are over (R1.114).
-
-    Args:
-        store: payments_db.
-    """
-
-    def __init__(self, store: PostgresStore) -> None:
-        self._store = store
-        self._task: asyncio.Task[None] | None = None
-
-    async def start(self) -> None:
-        """Begin; the first time comes an hour later."""
-        self._task = asyncio.create_task(self._run(), name="tidying")
-
-    async def close(self) -> None:
-        """Stop."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(_TIDY_EVERY_S)
-            try:
-                await self._store.forget_old_answers()
-            except Exception as error:  # tried again in an hour, whatever it was
-                _log.warning("old idempotency keys not deleted: %s", type(error).__name__)
 
 
 def build(settings: Settings) -> Litestar:
@@ -98,7 +64,7 @@ def build(settings: Settings) -> Litestar:
     )
     people = People(store, directory)
     keys = keys_of_auth_service(settings)
-    tidying = Tidying(store)
+    tidying = Tidying(db, [FORGET])
     token = settings.internal_service_token
     return create_app(
         settings,

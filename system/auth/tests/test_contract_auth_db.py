@@ -8,9 +8,10 @@ from typing import Any
 import asyncpg
 import pytest
 
-from system.auth.adapters.tidying import Tidying
+from system.auth.adapters.tidying import OVER
 from system.auth.tests.platform_client import PASSWORD, Client
 from system.platform.database import Database
+from system.platform.tidying import Tidying
 
 pytestmark = pytest.mark.platform
 
@@ -267,7 +268,7 @@ async def test_old_counters_and_clients_are_thrown_away(client: Client, auth_db:
     database = Database(client.stack.database("auth"))
     await database.start()
     try:
-        await Tidying(database).tidy()
+        await Tidying(database, OVER).tidy()
     finally:
         await database.close()
 

@@ -205,10 +205,6 @@ class PostgresStore:
         """See `Store.stored_answer`."""
         return _stored(await self._db.fetchrow(sql.ANSWER, user_id, key))
 
-    async def forget_old_answers(self) -> None:
-        """Delete what was kept for Idempotency-Keys longer than 24 h."""
-        await self._db.execute(sql.FORGET)
-
     async def person(self, user_id: str) -> Person | None:
         """See `Store.person`."""
         return _person(await self._db.fetchrow(f"{sql.PERSON}id = $1", user_id))

@@ -104,6 +104,7 @@ SELECT request_hash, response FROM idempotency_keys
 WHERE user_id = $1 AND key = $2 AND created_at >= now() - interval '24 hours'
 """
 STORE_ANSWER: Final = "UPDATE idempotency_keys SET response = $3 WHERE user_id = $1 AND key = $2"
+# Answers of Idempotency-Keys whose time is over (R1.114).
 FORGET: Final = "DELETE FROM idempotency_keys WHERE created_at < now() - interval '24 hours'"
 PERSON: Final = "SELECT id, email, name, status, version, deleted_at FROM users WHERE "
 HOLDER: Final = "SELECT id FROM users WHERE email = $2 AND id <> $1"

@@ -9,6 +9,7 @@ import httpx
 import psycopg
 import pytest
 
+from system.payments.adapters.statements import FORGET
 from system.payments.tests.callers import Stack, User, made, newcomer, publish, seen, until
 from system.platform.events.envelope import new_event
 
@@ -335,3 +336,20 @@ def test_histories_of_many_payments_are_internal(
     assert httpx.get(url, params={"ids": ids}, headers=internal).status_code == 401
     assert httpx.get(url, params={"ids": ids}, headers=own).status_code == 401
     stranger.close()
+
+
+def test_r1_114_answers_are_kept_for_a_day_and_then_thrown_away(stack: Stack) -> None:
+    """By the service's own role; what is younger stays."""
+    owner = f"tidying-{uuid.uuid4()}"
+    ages = {"23 h": 23, "25 h": 25, "3 days": 72}
+    with psycopg.connect(stack.target["access"]["db"]["payments"]["service_url"]) as db:
+        for key, hours in ages.items():
+            db.execute(
+                "INSERT INTO idempotency_keys (user_id, key, request_hash, response, created_at)"
+                " VALUES (%s, %s, 'x', 'null', now() - make_interval(hours => %s))",
+                [owner, key, hours],
+            )
+        db.execute(FORGET.encode())
+        left = db.execute("SELECT key FROM idempotency_keys WHERE user_id = %s", [owner]).fetchall()
+        db.rollback()
+    assert left == [("23 h",)]
