@@ -1,6 +1,6 @@
 # Every way to run the project. `make help` lists them.
 
-STACK ?= native
+STACK ?=
 PROFILE ?= quick
 AREA ?=
 TARGET ?=
@@ -10,7 +10,7 @@ BIN := .venv/bin
 SOURCES := $(wildcard conftest.py harness suites loadtests security defects reports system)
 
 TRIAL := --profile $(PROFILE) \
-	$(if $(TARGET),--target $(TARGET),--stack $(STACK)) \
+	$(if $(TARGET),--target $(TARGET),$(if $(STACK),--stack $(STACK))) \
 	$(if $(REPLICAS),--replicas $(REPLICAS)) \
 	$(if $(AREA),--area $(AREA))
 

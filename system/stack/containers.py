@@ -19,6 +19,7 @@ from system.stack.errors import NotInstalled, StackError
 from system.stack.lifetime import PartState, print_line, this_process, undisturbed
 from system.stack.parts import LEGACY, OPTIONAL, PARTS, SERVICES
 from system.stack.ports import STANDARD, free
+from system.stack.programs import which
 from system.stack.state import StateFolder
 
 __all__ = ["KIND", "PartFailed", "PartState", "Stack", "StackError", "sweep"]
@@ -156,9 +157,13 @@ class Stack:
             "upstream_timeout_ms": self._upstream_timeout_ms,
         }
         state.write(document)
+        images = self._images()
         prefixes = free_prefixes()
         self._project.prepare(
-            ports=edge, prefixes=prefixes, upstream_timeout_ms=self._upstream_timeout_ms
+            images=images,
+            ports=edge,
+            prefixes=prefixes,
+            upstream_timeout_ms=self._upstream_timeout_ms,
         )
         compose_up(self._project, "trial")
         self._say(f"  containers started      {time.monotonic() - began:5.1f} s")
@@ -174,6 +179,17 @@ class Stack:
         state.target_file.touch(mode=0o600)
         state.target_file.write_text(self._target_text(prefixes[0]), encoding="utf-8")
         state.mark("up")
+
+    def _images(self) -> dict[str, str]:
+        """Images named after their content; only what is not there yet is built.
+
+        Where mmdebstrap is installed (`bin/install containers`) they stand on distribution
+        packages and need no registry; elsewhere on the official images.
+        """
+        from system.images.build import Images
+
+        official = which("mmdebstrap") is None
+        return Images(official=official, say=self._say).build()
 
     def _published(self) -> dict[str, int]:
         """Port of this machine for each port (R0.6) by which the relay leads to a part."""

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from system.stack import compose, container_acts, containers, lent_place, readiness
+from system.stack import compose, container_acts, containers, lent_place, network_faults, readiness
 from system.stack import docker_engine as engine
 from system.stack.command_line import main
 from system.stack.errors import NotInstalled, StackError, UnknownPart
@@ -51,6 +51,7 @@ class FakeEngine:
         monkeypatch.setattr(engine, "create", self._create)
         monkeypatch.setattr(engine, "join", self._join)
         monkeypatch.setattr(engine, "remove", self._remove)
+        monkeypatch.setattr(engine, "disconnect", self._disconnect)
         monkeypatch.setattr(engine, "logs", lambda key: b"listening\n")
 
     def _listed(self, labels: dict[str, str], **_: Any) -> list[dict[str, Any]]:
@@ -69,6 +70,9 @@ class FakeEngine:
 
     def _join(self, network: str, key: str, endpoint: dict[str, Any]) -> None:
         self.containers[key]["NetworkSettings"]["Networks"][network] = endpoint
+
+    def _disconnect(self, network: str, key: str) -> None:
+        del self.containers[key]["NetworkSettings"]["Networks"][network]
 
     def _remove(self, key: str) -> None:
         self.done.append(f"remove {key}")
@@ -180,6 +184,46 @@ def test_parts_without_a_place_cannot_be_lent(state: StateFolder, fake: FakeEngi
         container_acts.control(state, "mainframe", "stop")
     with pytest.raises(container_acts.PartFailed, match="no such container"):
         container_acts.control(state, "edge", "stop")
+
+
+def test_a_part_is_cut_off_from_one_dependency_and_put_back(
+    state: StateFolder, fake: FakeEngine
+) -> None:
+    """Only the network of that dependency goes; it comes back with the part's names."""
+    project = container_acts.project_of(state)
+    networks = fake.containers["abcdef0123456789"]["NetworkSettings"]["Networks"]
+    networks[f"{project}_cache"] = {"IPAddress": "172.18.0.9", "Aliases": ["payments"]}
+
+    network_faults.cut(state, "payments", "redis")
+    network_faults.cut(state, "payments", "redis")
+    assert f"{project}_cache" not in networks
+    assert "p_inside" in networks
+
+    network_faults.heal(state, "payments", "redis")
+    network_faults.heal(state, "payments", "redis")
+    assert networks[f"{project}_cache"] == {"Aliases": ["payments"]}
+
+
+@pytest.mark.parametrize(
+    ("part", "dependency", "network"),
+    [
+        ("gateway", "redis", "cache"),
+        ("auth", "rabbitmq", "broker"),
+        ("admin", "postgres-admin", "data-admin"),
+        ("admin", "postgres-auth", None),
+        ("gateway", "postgres-auth", None),
+        ("edge", "gateway", None),
+    ],
+)
+def test_only_dependencies_can_be_cut_off(part: str, dependency: str, network: str | None) -> None:
+    """What a part never talks to cannot be taken from it."""
+    if network is None:
+        with pytest.raises(UnknownPart, match=f"{part} cannot be cut off from {dependency}"):
+            network_faults.network_of(part, dependency)
+        return
+    assert network_faults.network_of(part, dependency) == network
+    listed = yaml.safe_load(compose.FILE.read_text("utf-8"))["services"][part]["networks"]
+    assert network in listed
 
 
 def test_the_forwarder_passes_bytes_and_ends_on() -> None:
