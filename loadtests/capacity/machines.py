@@ -40,20 +40,20 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         rate: requests a second.
         processes: of each part that tells its CPU, one event loop each.
-        cores: of all parts together.
-        by_cpu: machines by CPU; None when the whole platform's CPU is not known.
+        cores: of all parts together; None when the whole platform's CPU is not known.
+        by_cpu: machines by CPU.
         by_gate: machines as the one measured, each at the highest rate that met the gate.
-        by_law: machines as the one measured, each at the law's peak: fewer cannot do.
-        times_measured: the rate over the highest one measured; what is over 1 was never seen.
+        by_law: machines as the one measured, each at the law's peak: fewer cannot do if it holds.
+        times_measured: the rate over the highest that met the gate; what is over 1 was never seen.
     """
 
     rate: float
     processes: dict[str, int]
-    cores: float
+    cores: float | None
     by_cpu: int | None
     by_gate: int | None
     by_law: int | None
-    times_measured: float
+    times_measured: float | None
 
 
 def demands(steps: Sequence[Step]) -> dict[str, Demand]:
@@ -88,16 +88,16 @@ def rows(
     found = []
     for rate in targets:
         taken = {part: rate * cost.seconds / USED for part, cost in costs.items()}
-        total = sum(taken.values())
+        total = sum(taken.values()) if REST in costs else None
         found.append(
             Row(
                 rate=rate,
                 processes={p: math.ceil(n) for p, n in taken.items() if p != REST},
                 cores=total,
-                by_cpu=math.ceil(total / cores) if REST in costs else None,
+                by_cpu=None if total is None else math.ceil(total / cores),
                 by_gate=math.ceil(rate / highest) if highest else None,
                 by_law=math.ceil(rate / law.peak) if law is not None and law.peak else None,
-                times_measured=rate / highest if highest else math.inf,
+                times_measured=rate / highest if highest else None,
             )
         )
     return found

@@ -81,9 +81,9 @@ def machines_table(found: Sequence[Row], *, bracket: Bracket, law: Law | None, c
         title="Machines for a rate",
         note=f"Processes = rate × CPU a request ÷ {USED:g}. By CPU: all parts' cores ÷ {cores} "
         f"cores a machine. By gate: rate ÷ {met} requests/s, the highest that met it. By law: "
-        f"rate ÷ {_peak(law)}, the fitted law's peak; fewer cannot do. All three take it that "
-        "machines do not hinder each other; rates beyond the highest one measured (×) are "
-        "extrapolated, and databases, broker and cache have to be spread as well.",
+        f"rate ÷ {_peak(law)}, the fitted law's peak; fewer cannot do, as far as the law fits. "
+        "All three take it that machines do not hinder each other; rates beyond the highest one "
+        "measured (×) are extrapolated, and databases, broker and cache have to be spread as well.",
         columns=(
             "requests/s",
             *(f"{part}, processes" for part in parts),
@@ -97,11 +97,11 @@ def machines_table(found: Sequence[Row], *, bracket: Bracket, law: Law | None, c
             (
                 f"{row.rate:g}",
                 *(str(row.processes[part]) for part in parts),
-                f"{row.cores:.1f}",
+                _amount(row.cores),
                 _count(row.by_cpu),
                 _count(row.by_gate),
                 _count(row.by_law),
-                f"{row.times_measured:.1f}",
+                _amount(row.times_measured),
             )
             for row in found
         ),
@@ -176,6 +176,10 @@ def _peak(law: Law | None) -> str:
 
 def _rate(value: float | None) -> str:
     return "no end seen" if value is None else f"{value:.0f} requests/s"
+
+
+def _amount(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}"
 
 
 def _count(value: int | None) -> str:

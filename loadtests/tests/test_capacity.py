@@ -247,7 +247,7 @@ def test_without_the_whole_machine_no_count_by_cpu() -> None:
 
     found = rows(demands(steps), Bracket(100, None, False), None, cores=2)
 
-    assert {row.by_cpu for row in found} == {None}
+    assert {row.by_cpu for row in found} == {row.cores for row in found} == {None}
 
 
 def test_conclusion_shows_its_arithmetic() -> None:
@@ -264,6 +264,15 @@ def test_conclusion_shows_its_arithmetic() -> None:
     for table in found.tables:
         assert {len(row) for row in table.rows} == {len(table.columns)}
         assert markdown(table).count("\n") == len(table.rows) + 4
+
+
+def test_nothing_met_promises_nothing() -> None:
+    """Without a rate that met the gate there is no figure, and no infinity either."""
+    found = conclude([step(100, 0.3), step(50, 0.3)], GATE, cores=2)
+
+    assert found.bracket == Bracket(None, 50, False)
+    assert found.costs == {}
+    assert {row[1:] for row in found.tables[-1].rows} == {("–",) * 5}
 
 
 def test_sockets_and_events() -> None:
