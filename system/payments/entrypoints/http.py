@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final, cast
 
 import msgspec
@@ -32,11 +33,20 @@ from system.payments.entrypoints.shapes import (
     RECIPIENTS,
     REPORT_SHOWN,
 )
+from system.payments.ports import ListQuery
 from system.payments.service.changes import PaymentChanges
 from system.payments.service.commands import PaymentCommands
 from system.payments.service.reading import PaymentReads
 from system.platform.cache.cache import Answer
-from system.platform.http.app import Reply, created, json_body, query, success, wants_fresh
+from system.platform.http.app import (
+    Reply,
+    created,
+    json_body,
+    query,
+    query_of,
+    success,
+    wants_fresh,
+)
 from system.platform.http.openapi import operation
 from system.platform.http.validation import parse_all
 from system.platform.security.litestar import authenticated, internal_only
@@ -53,9 +63,14 @@ _EXACT: Final = ("amount",)
 async def list_payments(request: AnyRequest) -> Reply:
     """R1.104."""
     actor = _actor(await authenticated(request))
-    given = query(request)
-    answer = await _reads(request).page(actor, list_query(actor, given), fresh=wants_fresh(request))
-    return _cached(answer)
+    wanted = _list_query(actor, request.scope["query_string"])
+    return _cached(await _reads(request).page(actor, wanted, fresh=wants_fresh(request)))
+
+
+@lru_cache(maxsize=4096)
+def _list_query(actor: Actor, query_string: bytes) -> ListQuery:
+    """Read the parameters of a list; the same text of the same actor is judged once."""
+    return list_query(actor, query_of(query_string))
 
 
 @get("/payments/recipients")

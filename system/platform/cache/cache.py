@@ -26,8 +26,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
-import secrets
+import random
 import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
@@ -54,8 +55,6 @@ REDIS_TIMEOUT_S: Final = 0.2
 # What a store may take when the look-up before it used up the time already.
 _LEAST_TIMEOUT_S: Final = 0.04
 _PROBE_EVERY_S: Final = 0.25
-# More callers wait for each other: a pool that is used up is an error, not trouble with Redis.
-_CONNECTIONS: Final = 32
 _CLIENT_MARGIN_S: Final = 1.0
 # Counting entries walks through the keys of Redis, in many small steps.
 _COUNTING_S: Final = 2.0
@@ -64,6 +63,11 @@ _KEYS_A_STEP: Final = 1_000
 _ATTEMPTS: Final = 3
 
 _log = logging.getLogger(__name__)
+
+# Looking up a series by its labels costs more than counting in it.
+_hits: Final = functools.cache(CACHE_HITS_TOTAL.labels)
+_misses: Final = functools.cache(CACHE_MISSES_TOTAL.labels)
+_duration: Final = functools.cache(CACHE_OPERATIONS_DURATION_SECONDS.labels)
 
 
 class Outcome(Enum):
@@ -221,13 +225,7 @@ class Cache:
         self._circuit = circuit if circuit is not None else Circuit()
         self._circuit.on_open = self._recover
         # The client's own limit lies above `Patience`, which knows better when to give up.
-        self._redis = connect(
-            redis_url,
-            timeout_s=timeout_s + _CLIENT_MARGIN_S,
-            # One more, for the recovery, which does not queue behind those it works for.
-            max_connections=_CONNECTIONS + 1,
-            repeatable=True,
-        )
+        self._redis = connect(redis_url, timeout_s=timeout_s + _CLIENT_MARGIN_S, repeatable=True)
         self._service = service
         self._counts: defaultdict[str, Counter[Outcome]] = defaultdict(Counter)
         self._scripts = scripts_of(service)
@@ -236,7 +234,6 @@ class Cache:
         self._mark_prefix = f"{service}:done:"
         self._notices: Notices = notices if notices is not None else NullNotices()
         self._flights: dict[str, asyncio.Task[_Landed]] = {}
-        self._places = asyncio.Semaphore(_CONNECTIONS)
         # In doubt while the two differ; a start is a doubt, for what the last process knew is lost.
         self._doubts = 1
         self._settled = 0
@@ -289,9 +286,9 @@ class Cache:
         if entry.counted:
             self._counts[entry.cache_type][answer.outcome] += 1
             if answer.outcome is Outcome.HIT:
-                CACHE_HITS_TOTAL.labels(entry.cache_type).inc()
+                _hits(entry.cache_type).inc()
             elif answer.outcome is Outcome.MISS:
-                CACHE_MISSES_TOTAL.labels(entry.cache_type).inc()
+                _misses(entry.cache_type).inc()
         return answer
 
     async def invalidate(self, *tags: str, once: str | None = None) -> None:
@@ -336,7 +333,7 @@ class Cache:
         It only looks: neither an open circuit nor a doubt ends by it.
         """
         try:
-            async with Patience(self._timeout_s), self._places:
+            async with Patience(self._timeout_s):
                 await cast("Awaitable[object]", self._redis.ping())
         except (RedisError, OSError, TimeoutError):
             return CacheHealth(reachable=False, trusted=self._doubts == self._settled)
@@ -347,7 +344,7 @@ class Cache:
         found: Counter[str] = Counter()
         counted: set[bytes] = set()  # SCAN may show a key twice
         try:
-            async with asyncio.timeout(_COUNTING_S), self._places:
+            async with asyncio.timeout(_COUNTING_S):
                 async for key in self._redis.scan_iter(f"{self._service}:*", count=_KEYS_A_STEP):
                     if key in counted:
                         continue
@@ -500,20 +497,17 @@ class Cache:
             self._circuit.failed(started)
             raise _Unavailable from error
         finally:
-            CACHE_OPERATIONS_DURATION_SECONDS.labels(*labels).observe(
-                self._circuit.clock() - started
-            )
+            _duration(*labels).observe(self._circuit.clock() - started)
         self._circuit.succeeded()
         return result
 
     async def _evaluate(
         self, script: Script, keys: list[str], arguments: list[str | bytes]
     ) -> object:
-        async with self._places:
-            return await cast(
-                "Awaitable[object]",
-                self._redis.evalsha(script.digest, len(keys), *keys, *arguments),
-            )
+        return await cast(
+            "Awaitable[object]",
+            self._redis.evalsha(script.digest, len(keys), *keys, *arguments),
+        )
 
     async def _renewed_since(self, doubts: int) -> None:
         """Wait until the epoch has been replaced, once for all who find the scripts forgotten."""
@@ -560,7 +554,8 @@ class Cache:
 
 
 def _fresh_epoch() -> str:
-    return secrets.token_hex(EPOCH_LENGTH // 2)
+    # Unique, but no secret: nobody is kept out by it.
+    return f"{random.getrandbits(4 * EPOCH_LENGTH):0{EPOCH_LENGTH}x}"
 
 
 def _covers(loaded_at: bytes, came_at: bytes) -> bool:

@@ -71,6 +71,7 @@ class GuardedRedis(Redis):
 
     def __init__(self, redis: Redis, circuit: Circuit) -> None:
         super().__init__(connection_pool=redis.connection_pool)
+        self._redis = redis
         self._circuit = circuit
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
@@ -84,7 +85,7 @@ class GuardedRedis(Redis):
             raise RedisConnectionError("not asked: Redis failed a moment ago")
         started = circuit.clock()
         try:
-            answer = await super().execute_command(*args, **options)  # type: ignore[no-untyped-call] # redis has no types here
+            answer = await self._redis.execute_command(*args, **options)  # type: ignore[no-untyped-call] # redis has no types here
         except ResponseError:
             circuit.succeeded()
             raise

@@ -108,4 +108,4 @@ def redis_channel(settings: Settings) -> RedisChannel | None:
     """The channel that EVENT_TRANSPORT=dual asks for; None with `rabbitmq`."""
     if settings.event_transport != "dual":
         return None
-    return RedisChannel(redis_connection.connect(settings.redis_url, max_connections=1))
+    return RedisChannel(redis_connection.connect(settings.redis_url))

@@ -37,6 +37,7 @@ from litestar.types import Receive, Scope, Send
 from system.platform.config import Settings
 from system.platform.http import errors
 from system.platform.http.client_address import client_address
+from system.platform.http.dispatch import Dispatch
 from system.platform.http.errors import ApiError
 from system.platform.http.health import Check, Health
 from system.platform.http.openapi import DOCUMENT_PATH, Described, document, operation_of
@@ -49,7 +50,7 @@ from system.platform.observability import (
     tracing,
 )
 from system.platform.observability.correlation import RequestContext
-from system.platform.security.litestar import internal_only
+from system.platform.security.litestar import header, internal_only
 
 _log = logging.getLogger(__name__)
 
@@ -237,7 +238,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=4096)
-def _query(query_string: bytes) -> tuple[tuple[str, Any], ...]:
+def _read_query(query_string: bytes) -> tuple[tuple[str, Any], ...]:
     values: dict[str, Any] = {}
     for name, value in parse_qsl(query_string.decode("latin-1"), keep_blank_values=True):
         if name in values:
@@ -251,13 +252,18 @@ def _query(query_string: bytes) -> tuple[tuple[str, Any], ...]:
 
 def query(request: Request[Any, Any, Any]) -> dict[str, Any]:
     """Return the query parameters, decoded; one that occurs twice is a list."""
-    query_string = request.scope["query_string"]
-    return dict(_query(query_string)) if query_string else {}
+    return query_of(request.scope["query_string"])
+
+
+def query_of(query_string: bytes) -> dict[str, Any]:
+    """Do what `query` does with the text of the parameters."""
+    return dict(_read_query(query_string)) if query_string else {}
 
 
 def wants_fresh(request: Request[Any, Any, Any]) -> bool:
     """Say whether the caller asks for an answer from the database (R6.3)."""
-    return "no-cache" in request.headers.get("cache-control", "").lower()
+    wish = header(request, b"cache-control")
+    return wish is not None and "no-cache" in wish.lower()
 
 
 # --- The outermost layer ------------------------------------------------------------------------
@@ -310,18 +316,18 @@ class _Body:
 
 
 class _Outermost:
-    """Wraps the router: context, correlation header, metrics, errors, unread bodies.
+    """Wraps the dispatch: context, correlation header, metrics, errors, unread bodies.
 
     Args:
-        router: Litestar's.
+        dispatch: finds the handler and calls it.
         trusted: TRUSTED_PROXIES.
         public_prefixes: how the outside names a path prefix of ours, for R1.11.
     """
 
     def __init__(
-        self, router: Any, trusted: frozenset[str], public_prefixes: Mapping[str, str]
+        self, dispatch: Dispatch, trusted: frozenset[str], public_prefixes: Mapping[str, str]
     ) -> None:
-        self._router = router
+        self._dispatch = dispatch
         self._trusted = trusted
         self._public_prefixes = tuple(public_prefixes.items())
         self._labels: dict[str, str] = {}
@@ -339,9 +345,12 @@ class _Outermost:
         correlation_id = request_id = user_agent = traceparent = tracestate = length = None
         forwarded: list[str] = []
         chunked = waits = False
+        host = b""
         for name, value in scope["headers"]:
             if name == b"x-correlation-id":
                 correlation_id = value.decode("latin-1")
+            elif name == b"host":
+                host = value
             elif name == b"x-request-id":
                 request_id = value.decode("latin-1")
             elif name == b"x-forwarded-for":
@@ -406,7 +415,7 @@ class _Outermost:
         try:
             with performance or contextlib.nullcontext():
                 try:
-                    await self._router(scope, receive, answer)
+                    await self._dispatch(scope, receive, answer, host)
                 except Exception as error:
                     if status:
                         raise
@@ -558,7 +567,7 @@ def create_app(
         state=State(dict(state or {}), deep_copy=False),
     )
     app.asgi_handler = _Outermost(
-        app.asgi_router, settings.trusted_proxies, dict(public_prefixes or {})
+        Dispatch(app), settings.trusted_proxies, dict(public_prefixes or {})
     )
     return app
 

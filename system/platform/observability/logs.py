@@ -6,6 +6,7 @@ import logging
 import sys
 import time
 import traceback
+from functools import lru_cache
 from typing import Any, Final, TextIO
 
 import msgspec
@@ -81,22 +82,30 @@ def request(method: str, path: str, status: int, seconds: float) -> None:
     if stream is None:
         return
     context = correlation.known()
+    correlation_id = context.correlation_id if context else None
+    trace = trace_id(context.traceparent) if context else None
     stream.write(
-        _encode(
-            {
-                "timestamp": moments.timestamp(),
-                "level": "info",
-                "service": _RequestLines.service,
-                "logger": "request",
-                "message": f"{method} {path} {status}",
-                "correlationId": context.correlation_id if context else None,
-                "traceId": trace_id(context.traceparent) if context else None,
-                "durationMs": round(seconds * 1000, 2),
-            }
-        ).decode()
-        + "\n"
+        f'{{"timestamp":"{moments.now()}",{_known(_RequestLines.service, method, path, status)}'
+        f',"correlationId":{_text(correlation_id)},"traceId":{_text(trace)}'
+        f',"durationMs":{round(seconds * 1000, 2)}}}\n'
     )
     stream.flush()
+
+
+def _text(value: str | None) -> str:
+    return "null" if value is None else _encode(value).decode()
+
+
+@lru_cache(maxsize=4096)
+def _known(service: str, method: str, path: str, status: int) -> str:
+    """Write the members that are the same for all such requests."""
+    members = {
+        "level": "info",
+        "service": service,
+        "logger": "request",
+        "message": f"{method} {path} {status}",
+    }
+    return _encode(members).decode()[1:-1]
 
 
 def configure(service: str, *, level: int = logging.INFO, stream: TextIO | None = None) -> None:

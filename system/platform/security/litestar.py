@@ -24,7 +24,20 @@ async def authenticated(request: Request[Any, Any, Any]) -> Principal:
         ApiError: see `Authenticator.authenticate`.
     """
     authenticator = cast("Authenticator", request.app.state.authenticator)
-    return await authenticator.authenticate(request.headers.get("authorization"))
+    return await authenticator.authenticate(header(request, b"authorization"))
+
+
+def header(request: Request[Any, Any, Any], name: bytes) -> str | None:
+    """Return the first value of a header, without reading all others, or None.
+
+    Args:
+        request: any.
+        name: in lower case.
+    """
+    for found, value in request.scope["headers"]:
+        if found == name:
+            return value.decode("latin-1")
+    return None
 
 
 def internal_only(internal_token: str) -> Guard:

@@ -43,7 +43,6 @@ REDIS_PAUSE_S: Final = 1.0
 DISTRUST_S: Final = 5.0
 AUTH_TIMEOUT_S: Final = 2.0
 _ENTRIES: Final = 50_000
-_REDIS_PLACES: Final = 32
 _FAILURES_TO_PAUSE: Final = 2
 
 T = TypeVar("T")
@@ -100,8 +99,6 @@ class _Mirror:
     def __init__(self, redis: Redis, clock: Callable[[], float]) -> None:
         self._redis = redis
         self._clock = clock
-        # More at once than the client has connections would fail without Redis being at fault.
-        self._places = asyncio.Semaphore(_REDIS_PLACES)
         self._failures = 0
         self._paused_until = 0.0
         self._distrusted_until = 0.0
@@ -112,14 +109,13 @@ class _Mirror:
         return self._clock() < self._distrusted_until
 
     async def look(self, session_id: str) -> SessionState:
-        async with self._places:
-            if self._clock() < self._paused_until:
-                return SessionState.UNTOLD
-            try:
-                epoch, state = await self._redis.mget(EPOCH_KEY, state_key(session_id))
-            except (RedisError, OSError, TimeoutError):
-                self._failed()
-                return SessionState.UNTOLD
+        if self._clock() < self._paused_until:
+            return SessionState.UNTOLD
+        try:
+            epoch, state = await self._redis.mget(EPOCH_KEY, state_key(session_id))
+        except (RedisError, OSError, TimeoutError):
+            self._failed()
+            return SessionState.UNTOLD
         self._failures = 0
         if _text(state) == REVOKED:
             return SessionState.CLOSED

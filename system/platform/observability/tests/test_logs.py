@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
+import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -71,6 +74,38 @@ def test_request_lines(stream: io.StringIO) -> None:
     entry = line(stream)
     assert (entry["message"], entry["correlationId"]) == ("GET /payments/:id 200", "c-2")
     assert entry["durationMs"] == 12.34
+    assert (entry["level"], entry["service"], entry["traceId"]) == ("info", "auth-service", None)
+
+
+def test_request_lines_tell_when(stream: io.StringIO) -> None:
+    """R7.21, R0.4: the time of the line in UTC, with milliseconds."""
+    before = datetime.now(UTC)
+    logs.request("GET", "/payments/:id", 200, 0.01)
+    after = datetime.now(UTC)
+
+    text = line(stream)["timestamp"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", text)
+    assert before - timedelta(milliseconds=1) <= datetime.fromisoformat(text) <= after
+
+
+def test_request_lines_quote_what_came_from_outside(stream: io.StringIO) -> None:
+    """R7.21: a `traceparent` is unchecked while tracing is off; no caller can break a line."""
+    hostile = '"},' + "\n" * 29
+    context = correlation.RequestContext("c-3", traceparent=f"00-{hostile}-x-01")
+    token = correlation.bind(context)
+    logs.request('G"T', "unmatched", 404, 0.01)
+    correlation.unbind(token)
+
+    entry = line(stream)
+    assert (entry["traceId"], entry["message"]) == (hostile, 'G"T unmatched 404')
+
+
+def test_new_ids_are_uuids() -> None:
+    """R7.16, R0.4: version 4, in lower case, each another."""
+    made = [correlation.accept(None) for _ in range(1000)]
+
+    assert all(str(uuid.UUID(text)) == text and uuid.UUID(text).version == 4 for text in made)
+    assert len(set(made)) == 1000
 
 
 @pytest.mark.parametrize(
