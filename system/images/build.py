@@ -36,7 +36,8 @@ _SOURCES: Final = (
     f"deb http://deb.debian.org/debian {_SUITE} main",
     f"deb http://deb.debian.org/debian-security {_SUITE}-security main",
 )
-# Documentation goes in a hook: excluded paths break packages that look for theirs.
+# What the packages' own scripts may need goes in a hook at the end: documentation (excluded paths
+# break packages that look for theirs) and all of Perl but its base.
 _NOT_NEEDED: Final = (
     "usr/share/doc/*",
     "usr/share/man/*",
@@ -45,15 +46,16 @@ _NOT_NEEDED: Final = (
     "var/cache/*",
     "var/log/*.log",
     "var/log/apt/*",
+    "usr/share/perl*",
+    "usr/lib/*/perl/5*",
+    "usr/lib/*/libperl*",
 )
-# PostgreSQL's compiler of queries (jit is off) and the wrappers' Perl are half of the servers.
+# PostgreSQL's compiler of queries (jit is off) is a third of the servers.
 _NOT_NEEDED_BY_SERVERS: Final = (
     "usr/lib/*/libLLVM*",
     "usr/lib/*/libz3*",
     "usr/lib/postgresql/*/lib/bitcode",
     "usr/lib/postgresql/*/lib/llvmjit*",
-    "usr/share/perl",
-    "usr/lib/*/perl/5*",
     "etc/nginx/sites-enabled/*",
 )
 _CA: Final = Path("/etc/ssl/certs/ca-certificates.crt")
