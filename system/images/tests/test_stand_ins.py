@@ -72,16 +72,12 @@ def test_postgres(images: dict[str, str]) -> None:
     with PostgresContainer(
         images["POSTGRES_IMAGE"], username="someone", password=PASSWORD, dbname="theirs"
     ) as server:
-        place = {
-            "host": server.get_container_host_ip(),
-            "port": int(server.get_exposed_port(5432)),
-            "user": "someone",
-            "dbname": "theirs",
-        }
-        with psycopg.connect(**place, password=PASSWORD) as session:
+        host, port = server.get_container_host_ip(), server.get_exposed_port(5432)
+        place = f"host={host} port={port} user=someone dbname=theirs"
+        with psycopg.connect(place, password=PASSWORD) as session:
             row = session.execute("SELECT current_setting('server_version_num')::int").fetchone()
         with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
-            psycopg.connect(**place, password="another")
+            psycopg.connect(place, password="another")
 
     assert row is not None
     assert row[0] >= 150000
