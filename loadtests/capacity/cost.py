@@ -21,6 +21,7 @@ from loadtests.capacity.machines import REST
 _STAT: Final = Path("/proc/stat")
 _IDLE: Final = (3, 4)  # idle and waiting for a disk; 7 onwards is others' or counted before
 _COUNTED: Final = 7
+_QUIET: Final = 0.1  # of all cores
 
 
 class Used(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,12 +32,14 @@ class Used(msgspec.Struct, frozen=True, kw_only=True):
         cpu: CPU seconds of each part so far, all its members.
         memory: resident bytes of each part now, all its members.
         machine: CPU seconds of the whole machine so far; None if the target is on another.
+        own: CPU seconds of this process and of the load generators it has waited for.
     """
 
     at: float
     cpu: dict[str, float]
     memory: dict[str, float]
     machine: float | None
+    own: float
 
 
 def read(target: Target) -> Used:
@@ -55,6 +58,7 @@ def read(target: Target) -> Used:
         cpu=cpu,
         memory=memory,
         machine=machine_seconds() if target.on_loopback() else None,
+        own=sum(os.times()[:4]),  # user and system, ours and our children's
     )
 
 
@@ -71,23 +75,34 @@ def machine_seconds(stat: Path = _STAT) -> float | None:
 def rates(before: Used, after: Used) -> dict[str, float]:
     """CPU seconds a second of each part and of the rest of the machine, e.g. at rest."""
     span = max(1e-9, after.at - before.at)
-    return {part: seconds / span for part, seconds in spent(before, after, 0.0, {}).items()}
+    return {part: seconds / span for part, seconds in spent(before, after, {}).items()}
 
 
-def spent(
-    before: Used, after: Used, generator: float, at_rest: Mapping[str, float]
-) -> dict[str, float]:
+def is_quiet(at_rest: Mapping[str, float], cores: int = os.cpu_count() or 1) -> bool:
+    """Whether so little else runs on this machine that the rest of its CPU is the platform's.
+
+    Args:
+        at_rest: as `rates` gave it.
+        cores: of the machine.
+    """
+    return at_rest.get(REST, 0.0) <= _QUIET * cores
+
+
+def spent(before: Used, after: Used, at_rest: Mapping[str, float]) -> dict[str, float]:
     """CPU seconds between two readings, less what the parts use when nobody asks them anything.
 
     Args:
         before, after: the readings.
-        generator: CPU seconds of the load generator meanwhile, which are no part's.
         at_rest: as `rates` gave it.
+
+    Returns:
+        of each part; of `REST` only on a quiet machine, as others' work cannot be taken off.
     """
     span = after.at - before.at
     parts = {part: after.cpu[part] - before.cpu[part] for part in after.cpu}
-    if before.machine is not None and after.machine is not None:
-        parts[REST] = after.machine - before.machine - generator - sum(parts.values())
+    if before.machine is not None and after.machine is not None and is_quiet(at_rest):
+        own = after.own - before.own  # generators and their figures are no part's
+        parts[REST] = after.machine - before.machine - own - sum(parts.values())
     return {
         part: max(0.0, seconds - at_rest.get(part, 0.0) * span) for part, seconds in parts.items()
     }

@@ -307,9 +307,9 @@ def test_the_command_prints_tables(tmp_path: Path, capsys: pytest.CaptureFixture
 # --- what the parts use -------------------------------------------------------------------------
 
 
-def used(at: float, gateway: float, machine: float | None) -> cost.Used:
+def used(at: float, gateway: float, machine: float | None, own: float = 0.0) -> cost.Used:
     """A reading."""
-    return cost.Used(at=at, cpu={"gateway": gateway}, memory={}, machine=machine)
+    return cost.Used(at=at, cpu={"gateway": gateway}, memory={}, machine=machine, own=own)
 
 
 def test_what_is_used_at_rest_and_by_the_generator_is_taken_off() -> None:
@@ -317,10 +317,14 @@ def test_what_is_used_at_rest_and_by_the_generator_is_taken_off() -> None:
     rest = cost.rates(used(0, 1.0, 10.0), used(10, 1.1, 10.6))
     assert rest == pytest.approx({"gateway": 0.01, REST: 0.05})
 
-    found = cost.spent(used(20, 2.0, 20.0), used(30, 4.0, 30.0), 1.0, rest)
+    found = cost.spent(used(20, 2.0, 20.0), used(30, 4.0, 30.0, 1.0), rest)
 
     assert found == pytest.approx({"gateway": 1.9, REST: 6.5})
-    assert cost.spent(used(0, 1.0, None), used(1, 1.5, None), 0.1, {}) == {"gateway": 0.5}
+    busy = {"gateway": 0.01, REST: 1.97}
+    assert cost.spent(used(20, 2.0, 20.0), used(30, 4.0, 30.0, 1.0), busy).keys() == {"gateway"}
+    assert cost.is_quiet({REST: 0.2}, cores=2)
+    assert not cost.is_quiet({REST: 0.21}, cores=2)
+    assert cost.spent(used(0, 1.0, None), used(1, 1.5, None), {}) == {"gateway": 0.5}
 
 
 def test_machine_seconds_are_read_from_the_kernel(tmp_path: Path) -> None:

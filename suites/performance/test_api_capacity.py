@@ -128,8 +128,6 @@ def _plan(trial: Trial, population: Population, rate: float, seed: int) -> Plan:
 
 def _at_rest(trial: Trial, seconds: float) -> dict[str, float]:
     """CPU a second of each part while nobody asks it anything."""
-    if not trial.target.services:
-        return {}
     trial.progress("what the parts use at rest")
     _await_calm(trial)
     before = cost.read(trial.target)
@@ -156,10 +154,7 @@ def _step(
         cap=trial.limits["segments"],
     )
     after = cost.read(trial.target)
-    generator = measured.summary.generator.cpu_seconds
-    step = _summary(
-        measured, rate, gate, cost.spent(before, after, generator, at_rest), after.memory
-    )
+    step = _summary(measured, rate, gate, cost.spent(before, after, at_rest), after.memory)
     why = "; ".join(step.generator_faults) or judge(step, gate)[1]
     trial.progress(f"{rate:g} requests/s: {seen(step, gate)}, {why}")
     return step
