@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -75,5 +76,14 @@ def _law(steps: Sequence[Step]) -> Law | None:
 
 
 def steps_of(evidence: Mapping[str, Any]) -> list[Step]:
-    """The steps of a recorded observation."""
-    return msgspec.convert(evidence["steps"], list[Step])
+    """The steps of a recorded observation, whose JSON has null for what has no bound."""
+    steps = [
+        {**step, "groups": {g: _with_bounds(seen) for g, seen in step["groups"].items()}}
+        for step in evidence["steps"]
+    ]
+    return msgspec.convert(steps, list[Step])
+
+
+def _with_bounds(seen: Mapping[str, Any]) -> dict[str, Any]:
+    unbound = {"value": math.nan, "low": -math.inf, "high": math.inf}
+    return {**seen, **{name: end for name, end in unbound.items() if seen[name] is None}}

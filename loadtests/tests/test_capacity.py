@@ -12,7 +12,7 @@ import pytest
 
 from loadtests.capacity import cost
 from loadtests.capacity.__main__ import main
-from loadtests.capacity.conclusion import bracket_of, conclude
+from loadtests.capacity.conclusion import bracket_of, conclude, steps_of
 from loadtests.capacity.law import LEAST_POINTS, Point, TooFewPoints, fit
 from loadtests.capacity.machines import (
     REST,
@@ -273,6 +273,20 @@ def test_nothing_met_promises_nothing() -> None:
     assert found.bracket == Bracket(None, 50, False)
     assert found.costs == {}
     assert {row[1:] for row in found.tables[-1].rows} == {("–",) * 5}
+
+
+def test_steps_survive_being_written_down() -> None:
+    """A group with few or no answers has no bound, for which JSON has null only."""
+    few = Percentile(share=0.95, value=0.2, low=0.1, high=math.inf, n=20)
+    none = Percentile(share=0.95, value=math.nan, low=-math.inf, high=math.inf, n=0)
+    steps = [step(100), step(200, groups={"list": few, "pay": none})]
+
+    read = steps_of(msgspec.json.decode(msgspec.json.encode({"steps": steps})))
+
+    assert read[0] == steps[0]
+    assert read[1].groups["list"] == few
+    assert math.isnan(read[1].groups["pay"].value)
+    assert judge(read[1], GATE)[0] is Decision.UNDECIDED
 
 
 def test_sockets_and_events() -> None:
