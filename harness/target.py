@@ -30,12 +30,16 @@ class TargetError(ValueError):
 
 
 class Http(msgspec.Struct, frozen=True):
-    """The public entry: ``origin`` (https), ``plain`` (http), ``websocket`` (wss), ``ca`` file."""
+    """The public entry: ``origin`` (https), ``plain`` (http), ``websocket`` (wss), ``ca`` file.
+
+    ``openapi`` is a file with the API's description as JSON; empty: the origin's /api-docs.json.
+    """
 
     origin: str
     plain: str = ""
     websocket: str = ""
     ca: str = ""
+    openapi: str = ""
 
 
 class Addresses(msgspec.Struct, frozen=True):
@@ -122,6 +126,12 @@ class Internal(msgspec.Struct, frozen=True):
     token: str
 
 
+class Webhooks(msgspec.Struct, frozen=True):
+    """What signs the payment provider's notices."""
+
+    secret: str
+
+
 class Logs(msgspec.Struct, frozen=True):
     """Where the parts' logs are: ``<folder>/<part>.log``."""
 
@@ -136,6 +146,7 @@ class AccessTable(msgspec.Struct, frozen=True):
     db: dict[str, DatabaseAccess] = msgspec.field(default_factory=dict)
     keys: SigningKeys | None = None
     internal: Internal | None = None
+    webhooks: Webhooks | None = None
     logs: Logs | None = None
 
 
@@ -279,8 +290,10 @@ def _faults(target: Target) -> Iterator[str]:
         value = getattr(target.http, key)
         if value and (urlsplit(value).scheme not in schemes or not urlsplit(value).hostname):
             yield f"http.{key} is {value!r}, expected {schemes[0]}://host[:port]"
-    if target.http.ca and not Path(target.http.ca).is_file():
-        yield f"http.ca is {target.http.ca!r}, but there is no such file"
+    for key in ("ca", "openapi"):
+        value = getattr(target.http, key)
+        if value and not Path(value).is_file():
+            yield f"http.{key} is {value!r}, but there is no such file"
     for name, service in target.services.items():
         if service.members and service.members[0] != service.url:
             yield f"services.{name}.members begins with {service.members[0]!r}, expected its url"

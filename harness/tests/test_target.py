@@ -99,6 +99,15 @@ def test_loopback_is_recognised(origin: str, expected: bool) -> None:
     assert target.parse(_document(http={"origin": origin})).on_loopback() is expected
 
 
+def test_files_that_are_named_must_be_there() -> None:
+    """CA and API description are looked for before anything is contacted."""
+    http = {"origin": "https://shop.example", "ca": "/no/ca.pem", "openapi": "/no/openapi.json"}
+    with pytest.raises(target.TargetError) as error:
+        target.parse(_document(http=http))
+
+    assert [fault.split(" ")[0] for fault in error.value.faults] == ["http.ca", "http.openapi"]
+
+
 def test_effects_beyond_reads_need_allow_off_loopback() -> None:
     """A remote target is only read unless it allows more (rule 8)."""
     rough = _criterion(effects=(Effect.READS, Effect.WRITES, Effect.DISRUPTS))
