@@ -327,7 +327,8 @@ class NewPassword(Field):
             "format": "password",
             "minLength": PASSWORD_MINIMUM,
             "maxLength": PASSWORD_MAXIMUM,
-            "pattern": r"^(?=.*[A-Z])(?=.*[a-z])(?=.*[0-9])(?=.*[^A-Za-z0-9])[\s\S]*$",
+            "pattern": r"^(?=[\s\S]*[A-Z])(?=[\s\S]*[a-z])(?=[\s\S]*[0-9])"
+            r"(?=[\s\S]*[^A-Za-z0-9])[\s\S]*$",
         }
 
 
