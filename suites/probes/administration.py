@@ -14,6 +14,12 @@ def change_password(client: httpx.Client, session: Session, current: str, new: s
     return exchange(client, "POST", "/api/auth/password", headers=session.headers, json=body)
 
 
+def create(client: httpx.Client, admin: Session, email: str, password: str, role: str) -> Exchange:
+    """An administrator makes an account."""
+    body = {"email": email, "password": password, "name": "Trial", "role": role}
+    return exchange(client, "POST", "/api/admin/users", headers=admin.headers, json=body)
+
+
 def rename(client: httpx.Client, admin: Session, user_id: str, name: str) -> Exchange:
     """An administrator changes a person's name."""
     path = f"/api/admin/users/{user_id}"
