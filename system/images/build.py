@@ -100,7 +100,9 @@ class Base:
 
 
 PYTHON_BASE: Final = Base(
-    "base-python", ("python3", "python3-venv", "libpcre2-8-0", "ca-certificates"), _NOT_NEEDED
+    "base-python",
+    ("python3", "python3-venv", "libpcre2-8-0", "libstdc++6", "ca-certificates"),
+    _NOT_NEEDED,
 )
 SERVERS_BASE: Final = Base(
     "base-servers",

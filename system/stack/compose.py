@@ -17,7 +17,7 @@ from pathlib import Path
 from system.broker import definitions
 from system.edge import certificates
 from system.stack import environment
-from system.stack.credentials import OPERATOR, PLATFORM, Credentials, generate
+from system.stack.credentials import ACCOUNTS, OPERATOR, PLATFORM, Credentials, generate
 from system.stack.errors import StackError
 from system.stack.parts import SERVICES
 from system.stack.state import PROJECT, StateFolder
@@ -48,6 +48,24 @@ appendonly yes
 save ""
 daemonize no
 maxclients 2000
+"""
+
+
+_LOAD_TARGET = """\
+schema = 1
+name = "reference platform (from inside)"
+allow = ["writes", "loads"]
+
+[http]
+origin = "https://localhost"
+ca = "/run/target/ca.pem"
+
+[addresses]
+exempt = ["127.0.2.0/24"]
+
+[accounts.admin]
+email = "{email}"
+password = "{password}"
 """
 
 
@@ -112,7 +130,7 @@ class Project:
         self._write_certificate()
         self._write_servers(credentials, transforms or {})
         self._write_observability()
-        (self.files / "plan").mkdir(mode=0o755, exist_ok=True)
+        self._write_load_target()
         values = self._values(credentials, public, prefixes, upstream_timeout_ms)
         lines = [f"{name}={_quoted(value)}" for name, value in {**values, **(images or {})}.items()]
         _write(self.env_file, "\n".join(lines) + "\n", 0o600)
@@ -191,6 +209,12 @@ class Project:
             transform = transforms.get(part)
             _write(self.files / name, transform(text) if transform else text, 0o444)
         _write(self.files / "rabbitmq" / "rabbitmq.conf", _RABBITMQ, 0o444)
+
+    def _write_load_target(self) -> None:
+        """The target as Locust's workers see it, who share the network of the edge."""
+        _write(self.files / "load" / "ca.pem", self.ca.read_text(encoding="ascii"), 0o444)
+        target = _LOAD_TARGET.format(**ACCOUNTS["admin"])
+        _write(self.files / "load" / "target.toml", target, 0o444)
 
     def _write_observability(self) -> None:
         from system.observability.__main__ import SERVICES as SCRAPED

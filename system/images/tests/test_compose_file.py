@@ -6,6 +6,7 @@ import ipaddress
 import json
 import re
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -213,3 +214,14 @@ def test_who_is_believed(whole: dict[str, Any]) -> None:
 def _image(service: dict[str, Any]) -> str:
     name: str = service["image"]
     return name.removeprefix("seatrial/").partition(":")[0] if "seatrial/" in name else ""
+
+
+def test_workers_have_a_whole_target(project: Project) -> None:
+    """Locust in profile `load` loads the people and payments it needs from what is mounted."""
+    folder = project.files / "load"
+    document = tomllib.loads((folder / "target.toml").read_text(encoding="utf-8"))
+
+    assert (folder / "ca.pem").read_bytes() == project.ca.read_bytes()
+    assert document["http"] == {"origin": "https://localhost", "ca": "/run/target/ca.pem"}
+    assert document["addresses"]["exempt"] == ["127.0.2.0/24"]  # the edge's and gateway's, too
+    assert set(document["accounts"]["admin"]) == {"email", "password"}
