@@ -220,7 +220,7 @@ class Engine:
 
     def _left(self) -> Iterator[Process]:
         """The engine's processes, then those in its containers."""
-        containers = {path.name for path in (self._data / "containers").glob("*")}
+        containers = self._containers()
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit() or int(entry.name) == os.getpid():
                 continue
@@ -250,9 +250,22 @@ class Engine:
                 _remove_rules(table)
         _iptables("-P", "FORWARD", before.policy)
         _FORWARDING.write_text(before.forwarding)
-        for group in sorted(set(_groups()) - set(before.groups)):
-            with contextlib.suppress(OSError):  # somebody else's containers are in it
-                os.rmdir(group)  # noqa: PTH106 - not a folder of files, but a request to the kernel
+        for group in _groups():
+            if group not in before.groups:
+                remove_groups(Path(group))
+            else:  # another engine's, too: only those of containers of ours
+                for container in self._containers():
+                    remove_groups(Path(group) / container)
+
+    def _containers(self) -> set[str]:
+        return {path.name for path in (self._data / "containers").glob("*")}
+
+
+def remove_groups(top: Path) -> None:
+    """Remove a control group and those below it; a group with a process in it stays."""
+    for path, _, _ in os.walk(top, topdown=False):
+        with contextlib.suppress(OSError):
+            os.rmdir(path)  # noqa: PTH106 - not a folder of files, but a request to the kernel
 
 
 def left_behind(commands: list[str]) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from system.stack.engine import Engine, left_behind
+from system.stack.engine import Engine, left_behind, remove_groups
 
 FILTER = """\
 -P FORWARD DROP
@@ -55,3 +55,16 @@ def test_nothing_there_is_nothing_to_end(tmp_path: Path, monkeypatch: pytest.Mon
 
     assert engine.running() is None
     assert not engine.folder.exists()
+
+
+def test_groups_go_from_below(tmp_path: Path) -> None:
+    """A group can only be removed when it has none below it; one in use keeps those above it."""
+    (tmp_path / "docker" / "buildkit" / "step").mkdir(parents=True)
+    (tmp_path / "other" / "used").mkdir(parents=True)
+    (tmp_path / "other" / "used" / "process").touch()
+
+    remove_groups(tmp_path / "docker")
+    remove_groups(tmp_path / "other")
+    remove_groups(tmp_path / "absent")
+
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]
