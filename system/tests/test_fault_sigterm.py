@@ -33,9 +33,20 @@ def _exit_code(pid: int) -> int | None:
     return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
 
 
+def _is_child(pid: int) -> bool:
+    """Whether this process can learn its exit code."""
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+    except ChildProcessError:
+        return False
+    return True
+
+
 @contextmanager
 def _ended(stack: RunningStack, part: str) -> Iterator[int]:
     """A process that the test ends by its pid; another runs afterwards, whatever became of it."""
+    if not _is_child(pids(stack)[part]):
+        stack.control(part, "restart")  # a command of an earlier test started it
     pid = pids(stack)[part]
     assert pid > 0  # 0 would name the tests' own processes
     try:
