@@ -72,10 +72,14 @@ def pytest_seatrial_finished(config: pytest.Config, run_folder: Path) -> None:
     """Render the report, then take the platform down whatever the report did."""
     with config.stash.get(_STACK, contextlib.ExitStack()):
         from reports import render
+        from system.stack.errors import StackError
 
         platform = config.stash.get(_PLATFORM, None)
         if platform is not None:
-            _keep_logs(platform, run_folder)
+            try:
+                _keep_logs(platform, run_folder)
+            except StackError as error:  # an engine that is gone; the report matters more
+                print(f"the parts' logs could not be kept: {error}", file=sys.stderr)
         render.render(run_folder)
 
 
