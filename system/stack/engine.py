@@ -33,7 +33,10 @@ _END_SECONDS: Final = 60.0
 _NEEDED: Final = {"dockerd": "docker.io", "iptables": "iptables", "mmdebstrap": "mmdebstrap"}
 _FORWARDING: Final = Path("/proc/sys/net/ipv4/ip_forward")
 _BRIDGE: Final = re.compile(r"docker0|br-[0-9a-f]{12}")
-_RULE: Final = re.compile(r"-j DOCKER\b|\bdocker0\b|\bbr-[0-9a-f]{12}\b")
+# Jumps to its chains, its bridges, and what leads a container back to its own published port.
+_RULE: Final = re.compile(
+    r"-j DOCKER\b|\bdocker0\b|\bbr-[0-9a-f]{12}\b|-s (\S+/32) -d \1 .*-j MASQUERADE"
+)
 _GROUPS: Final = Path("/sys/fs/cgroup")
 
 Say = Callable[[str], None]

@@ -40,6 +40,14 @@ def test_rules_of_the_engine_go_and_others_stay() -> None:
     ]
 
 
+def test_ways_back_to_published_ports_go() -> None:
+    """They name no bridge, and an engine that was killed leaves them."""
+    hairpin = "POSTROUTING -s 10.200.1.20/32 -d 10.200.1.20/32 -p tcp --dport 80 -j MASQUERADE"
+    others = "POSTROUTING -s 10.8.0.0/24 -d 10.9.0.1/32 -j MASQUERADE"
+
+    assert left_behind([f"-A {hairpin}", f"-A {others}"]) == [f"-D {hairpin}"]
+
+
 def test_one_engine_for_a_project(tmp_path: Path) -> None:
     """Two clones do not share an engine; the same clone finds its own again."""
     assert Engine(project=tmp_path).folder == Engine(project=tmp_path).folder
