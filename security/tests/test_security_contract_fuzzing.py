@@ -122,6 +122,9 @@ def test_the_configuration_is_what_was_decided(plan: Plan) -> None:
     assert configuration["continue-on-failure"] is True
     assert configuration["auth"]["wfc"]["peers"] == ["id-0", "id-1"]
     assert "workers" not in configuration
+    (deletions,) = configuration["operations"]
+    assert deletions["include-method"] == "DELETE"
+    assert deletions["phases"]["fuzzing"]["extra-data-sources"] == {"responses": False}
     assert {name for name, check in configuration["checks"].items() if not check["enabled"]} == {
         "unsupported_method",
         "allow_header_conformance",
