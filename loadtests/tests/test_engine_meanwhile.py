@@ -24,7 +24,7 @@ def test_it_flows_until_it_is_ended(tmp_path: Path) -> None:
     """The samples are those of the whole time, and lie on disk as after any measurement."""
     with stand_in() as server, SteadyLoad(plan(server.origin), tmp_path, "meanwhile") as load:
         load.wait_until_flowing()
-        time.sleep(1.0)
+        time.sleep(1.0)  # something that takes a second, which is what the load lies around
         measured = load.end()
 
     assert len(measured) >= 90
