@@ -163,6 +163,29 @@ class ControlCommands(msgspec.Struct, frozen=True):
     lend: str = ""
 
 
+class FaultCommands(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Shell commands that disturb the way between a part and one of its dependencies.
+
+    Each returns when the fault is in force, also for connections that exist already; doing it
+    again changes nothing. Nobody else's way to the dependency is disturbed.
+
+    Attributes:
+        cut: nothing gets through, in silence.
+        slow: everything arrives ``{milliseconds}`` later, each way.
+        lose: ``{percent}`` of all packets get lost, each way.
+        heal: ends all of these.
+    """
+
+    cut: str = ""
+    slow: str = ""
+    lose: str = ""
+    heal: str = ""
+
+
+# What stands for the amount in a fault's command.
+PLACEHOLDERS = {"cut": "", "slow": "{milliseconds}", "lose": "{percent}"}
+
+
 class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A deployed system, seen through the network, and what may be done to it.
 
@@ -171,6 +194,7 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         name: how the report calls it.
         allow: effects beyond reads that are allowed where the origin is not on loopback.
         parts: per part true, or the reason why it is absent.
+        faults: by part and dependency, how the way between them is disturbed.
     """
 
     schema: int
@@ -185,6 +209,7 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     access: AccessTable = AccessTable()
     commands: dict[str, str] = msgspec.field(default_factory=dict)
     control: dict[str, ControlCommands] = msgspec.field(default_factory=dict)
+    faults: dict[str, dict[str, FaultCommands]] = msgspec.field(default_factory=dict)
 
     def absence(self, part: str) -> str | None:
         """Why the target has no such part; None when it has it (parts not listed are present)."""
@@ -238,6 +263,11 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def control_of(self, part: str) -> ControlCommands | None:
         """The commands that act on a part; None when the target grants none for it."""
         return self.control.get(part)
+
+    def fault_of(self, part: str, dependency: str, kind: str) -> str:
+        """The command that disturbs this way so (cut, slow, lose, heal); empty if not offered."""
+        commands = self.faults.get(part, {}).get(dependency)
+        return getattr(commands, kind) if commands else ""
 
 
 _HOW_TO_GRANT = {
@@ -303,7 +333,20 @@ def _faults(target: Target) -> Iterator[str]:
                 ipaddress.ip_network(text)
             except ValueError:
                 yield f"addresses: {text!r} is neither an address nor a network"
+    for part, ways in target.faults.items():
+        for dependency, commands in ways.items():
+            yield from _faults_of_way(f"faults.{part}.{dependency}", commands)
     for place in (*target.addresses.relays, *target.addresses.relays.values()):
         host, _, port = place.rpartition(":")
         if not host or not port.isdecimal():
             yield f"addresses.relays: {place!r} is no place, expected host:port"
+
+
+def _faults_of_way(table: str, commands: FaultCommands) -> Iterator[str]:
+    """What is wrong with the commands of one way; ``table`` is their place in the file."""
+    for kind, placeholder in PLACEHOLDERS.items():
+        command = getattr(commands, kind)
+        if command and placeholder not in command:
+            yield f"{table}.{kind} is {command!r}, expected {placeholder} in it"
+        if command and not commands.heal:
+            yield f"{table} has {kind} but no heal, expected the command that ends it"

@@ -6,6 +6,7 @@ the file that was written, and the outcome is kept for the fold.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import json
 import random
@@ -13,9 +14,9 @@ import shlex
 import subprocess
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import httpx
@@ -24,7 +25,7 @@ import msgspec
 from harness.criterion import Criterion
 from harness.evidence import Evidence, EvidenceFolder
 from harness.probe import CouldNotObserve, http_client
-from harness.target import Target
+from harness.target import PLACEHOLDERS, Target
 from harness.thresholds import Limits
 from harness.verdict import Outcome, Verdict, inconclusive
 
@@ -223,17 +224,62 @@ class Trial:
         command = getattr(commands, action, "") if commands else ""
         if not command:
             raise CouldNotObserve(f"the target file has no [control.{part}] {action}")
+        _run(shlex.split(command), f"control {part} {action}", seconds)
+
+    @contextlib.contextmanager
+    def fault(
+        self,
+        part: str,
+        dependency: str,
+        kind: Literal["cut", "slow", "lose"],
+        amount: int = 0,
+        *,
+        seconds: float = 60.0,
+    ) -> Iterator[None]:
+        """Disturb the way between a part and a dependency for the block, then heal it.
+
+        Healed however the block ends; ``target.fault_of`` tells beforehand what is offered.
+
+        Args:
+            kind: cut (silence), slow (later by milliseconds, each way), lose (percent of packets).
+            amount: milliseconds or percent.
+            seconds: for each of the two commands.
+
+        Raises:
+            CouldNotObserve: no such command, or it or the healing failed.
+        """
+        command = self.target.fault_of(part, dependency, kind)
+        if not command:
+            raise CouldNotObserve(f"the target file has no [faults.{part}.{dependency}] {kind}")
+        words = shlex.split(command)
+        if placeholder := PLACEHOLDERS[kind]:
+            words = [word.replace(placeholder, str(amount)) for word in words]
+        heal = shlex.split(self.target.fault_of(part, dependency, "heal"))
+        way = f"{part} {dependency}"
         try:
-            subprocess.run(
-                shlex.split(command), check=True, capture_output=True, text=True, timeout=seconds
-            )
-        except subprocess.CalledProcessError as error:
-            tail = (error.stderr or error.stdout or "").strip()[-300:]
-            raise CouldNotObserve(
-                f"control {part} {action} ended with {error.returncode}: {tail}"
-            ) from error
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise CouldNotObserve(f"control {part} {action} failed: {error}") from error
+            _run(words, f"fault {kind} {way}", seconds)
+            yield
+        finally:
+            try:
+                _run(heal, f"fault heal {way}", seconds)
+            except (KeyboardInterrupt, TimeLimitReached):  # struck the healing itself
+                _run(heal, f"fault heal {way}", seconds)
+                raise
+
+
+def _run(words: list[str], what: str, seconds: float) -> None:
+    """Run a command of the target file.
+
+    Raises:
+        CouldNotObserve: it failed, or took longer.
+    """
+    try:
+        subprocess.run(words, check=True, capture_output=True, text=True, timeout=seconds)
+    except subprocess.CalledProcessError as error:
+        tail = (error.stderr or error.stdout or "").strip()[-300:]
+        raise CouldNotObserve(f"{what} ended with {error.returncode}: {tail}") from error
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise CouldNotObserve(f"{what} failed: {error}") from error
 
 
 class AddressBook:

@@ -50,6 +50,19 @@ def test_the_least_file_is_a_target(tmp_path: Path) -> None:
             "services.auth.members begins with 'http://b'",
         ),
         (_document(addresses={"relays": {"localhost:1": "nowhere"}}), "'nowhere' is no place"),
+        (_document(faults={"auth": {"redis": {"sever": "x"}}}), "unknown field `sever`"),
+        (
+            _document(faults={"auth": {"redis": {"cut": "x"}}}),
+            "faults.auth.redis has cut but no heal, expected the command that ends it",
+        ),
+        (
+            _document(faults={"auth": {"redis": {"slow": "x 20", "heal": "y"}}}),
+            "faults.auth.redis.slow is 'x 20', expected {milliseconds} in it",
+        ),
+        (
+            _document(faults={"auth": {"redis": {"lose": "x", "heal": "y"}}}),
+            "faults.auth.redis.lose is 'x', expected {percent} in it",
+        ),
     ],
 )
 def test_a_wrong_file_is_told_precisely(document: dict[str, Any], words: str) -> None:
@@ -172,3 +185,14 @@ def test_granted_access_is_not_missing() -> None:
     assert auth is not None
     assert auth.stop == "x"
     assert loaded.control_of("edge") is None
+
+
+def test_a_fault_is_offered_for_one_way_only() -> None:
+    """Part, dependency and kind must all be named; what is not has no command."""
+    loaded = target.parse(_document(faults={"auth": {"redis": {"cut": "x", "heal": "y"}}}))
+
+    assert loaded.fault_of("auth", "redis", "cut") == "x"
+    assert loaded.fault_of("auth", "redis", "heal") == "y"
+    assert loaded.fault_of("auth", "redis", "slow") == ""
+    assert loaded.fault_of("auth", "rabbitmq", "cut") == ""
+    assert loaded.fault_of("gateway", "redis", "cut") == ""

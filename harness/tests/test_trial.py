@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
+import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -25,7 +27,7 @@ from harness.probe import (
 )
 from harness.tally import Tally
 from harness.thresholds import Limits
-from harness.trial import AddressBook, Decided, Trial
+from harness.trial import AddressBook, Decided, TimeLimitReached, Trial
 from harness.verdict import Outcome, Verdict
 
 Make = Callable[..., Trial]
@@ -215,6 +217,86 @@ def test_control_runs_the_targets_command(make_trial: Make, tmp_path: Path) -> N
         trial.control("auth", "resume")
     with pytest.raises(CouldNotObserve, match=r"no \[control.edge\] stop"):
         trial.control("edge", "stop")
+
+
+def _faults(told: Path, **changes: str) -> dict[str, Any]:
+    """The faults of one way, which write down what they were told."""
+    say = f"sh -c 'echo $0 >>{told}'"
+    commands = {
+        "cut": f"{say} cut",
+        "slow": f"{say} 'slow {{milliseconds}}'",
+        "heal": f"{say} heal",
+    }
+    return {"faults": {"auth": {"redis": commands | changes}}}
+
+
+@pytest.mark.parametrize("error", [None, ValueError, KeyboardInterrupt, TimeLimitReached])
+def test_a_fault_is_healed_however_its_block_ends(
+    make_trial: Make, tmp_path: Path, error: type[BaseException] | None
+) -> None:
+    """In force inside, with the amount in its place; healed after the end, an error, a Ctrl-C."""
+    told = tmp_path / "told"
+    trial = make_trial(**_faults(told))
+    inside = ""
+
+    with contextlib.suppress(*[error] if error else []), trial.fault("auth", "redis", "slow", 250):
+        inside = told.read_text()
+        if error is not None:
+            raise error
+
+    assert inside == "slow 250\n"
+    assert told.read_text() == "slow 250\nheal\n"
+
+
+def test_a_fault_that_fails_is_told_and_healed(make_trial: Make, tmp_path: Path) -> None:
+    """What failed half way is mended; one that is not offered changes nothing."""
+    told = tmp_path / "told"
+    trial = make_trial(**_faults(told, cut="sh -c 'echo no >&2; exit 3'"))
+
+    with (
+        pytest.raises(CouldNotObserve, match="fault cut auth redis ended with 3: no"),
+        trial.fault("auth", "redis", "cut"),
+    ):
+        raise AssertionError("the block is not entered")
+    assert told.read_text() == "heal\n"
+
+    with (
+        pytest.raises(CouldNotObserve, match=r"no \[faults.auth.redis\] lose"),
+        trial.fault("auth", "redis", "lose", 5),
+    ):
+        raise AssertionError("the block is not entered")
+    assert told.read_text() == "heal\n"
+
+
+def test_a_way_that_cannot_be_healed_is_told(make_trial: Make, tmp_path: Path) -> None:
+    """Whoever is left disturbed decides nothing."""
+    trial = make_trial(**_faults(tmp_path / "told", heal="false"))
+
+    with (
+        pytest.raises(CouldNotObserve, match="fault heal auth redis ended with 1"),
+        trial.fault("auth", "redis", "cut"),
+    ):
+        pass
+
+
+def test_a_healing_that_is_interrupted_is_done_again(make_trial: Make, tmp_path: Path) -> None:
+    """The time limit, or a Ctrl-C, while it heals leaves nothing disturbed."""
+    told = tmp_path / "told"
+    once = tmp_path / "once"
+    heal = f"sh -c 'echo heal >>{told}; mkdir {once} && kill -ALRM $PPID && exec sleep 20; true'"
+    trial = make_trial(**_faults(told, heal=heal))
+
+    def stop(_number: int, _frame: object) -> None:
+        raise TimeLimitReached
+
+    before = signal.signal(signal.SIGALRM, stop)
+    try:
+        with pytest.raises(TimeLimitReached), trial.fault("auth", "redis", "cut"):
+            pass
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+    assert told.read_text() == "cut\nheal\nheal\n"
 
 
 def test_progress_reaches_the_listener(make_trial: Make) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from subprocess import CalledProcessError
 from typing import Any
 
-from system.stack import compose, container_acts, readiness, target_file
+from system.stack import compose, container_acts, network_faults, readiness, target_file
 from system.stack import docker_engine as engine
 from system.stack.container_acts import PROJECT_LABEL, SERVICE_LABEL, PartFailed
 from system.stack.environment import UPSTREAM_TIMEOUT_MS, public_origin
@@ -225,6 +225,7 @@ class Stack:
                 f"127.0.0.1:{ports['gateway']}": f"127.0.0.1:{ports['relay-gateway']}",
             },
         }
+        values["faults"] = target_file.faults(self.state.project, self.name, network_faults.WAYS)
         return target_file.render(values)
 
     # Ending and knowing.

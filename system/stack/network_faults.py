@@ -15,7 +15,12 @@ from system.stack.errors import StackError, UnknownPart
 from system.stack.parts import PROGRAMS, SERVICES
 from system.stack.state import StateFolder
 
-_SHARED = {"rabbitmq": "broker", "redis": "cache"}
+# Part and dependency, and the network that leads from one to the other and nowhere else.
+WAYS = {
+    **{(part, "rabbitmq"): "broker" for part in PROGRAMS},
+    **{(part, "redis"): "cache" for part in PROGRAMS},
+    **{(part, f"postgres-{part}"): f"data-{part}" for part in SERVICES},
+}
 
 
 def network_of(part: str, dependency: str) -> str:
@@ -24,10 +29,8 @@ def network_of(part: str, dependency: str) -> str:
     Raises:
         UnknownPart: the part has no such dependency.
     """
-    if part in PROGRAMS and dependency in _SHARED:
-        return _SHARED[dependency]
-    if part in SERVICES and dependency == f"postgres-{part}":
-        return f"data-{part}"
+    if found := WAYS.get((part, dependency)):
+        return found
     raise UnknownPart(
         f"{part} cannot be cut off from {dependency}; expected one of {', '.join(PROGRAMS)}, and "
         "rabbitmq, redis or the service's own postgres-<service>"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ _FEATURES: dict[str, bool | str] = {
     "frontend": _NOT_BUILT,
 }
 _CONTROLLED = ("stop", "start", "pause", "resume")
+_FAULTS = {"cut": (), "heal": ()}
 
 
 def document(
@@ -156,6 +157,17 @@ def _migrate_command(project: Path, ports: Mapping[str, int], credentials: Crede
 
 def control_command(project: Path, name: str, part: str, action: str) -> str:
     return _system_command(project, name, "control", part, action)
+
+
+def faults(project: Path, name: str, ways: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """`[faults.<part>.<dependency>]` for each way from a part to a dependency."""
+    tables: dict[str, Any] = {}
+    for part, dependency in ways:
+        tables.setdefault(part, {})[dependency] = {
+            act: _system_command(project, name, "fault", act, part, dependency, *amount)
+            for act, amount in _FAULTS.items()
+        }
+    return tables
 
 
 def _system_command(project: Path, name: str, *arguments: str) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+import shlex
 import socket
 import subprocess
 import sys
 import threading
 import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,10 +17,19 @@ from typing import Any
 import pytest
 import yaml
 
-from system.stack import compose, container_acts, containers, lent_place, network_faults, readiness
+from system.stack import (
+    compose,
+    container_acts,
+    containers,
+    lent_place,
+    network_faults,
+    readiness,
+    target_file,
+)
 from system.stack import docker_engine as engine
 from system.stack.command_line import main
 from system.stack.errors import NotInstalled, StackError, UnknownPart
+from system.stack.parts import SERVICES
 from system.stack.state import PROJECT, StateFolder
 
 NOWHERE = "unix:///nowhere/docker.sock"
@@ -202,6 +213,19 @@ def test_a_part_is_cut_off_from_one_dependency_and_put_back(
     network_faults.heal(state, "payments", "redis")
     network_faults.heal(state, "payments", "redis")
     assert networks[f"{project}_cache"] == {"Aliases": ["payments"]}
+
+
+def test_the_target_file_offers_each_way(tmp_path: Path) -> None:
+    """Every service and the gateway, each dependency; the commands are those of this stack."""
+    values = target_file.faults(tmp_path, "one", network_faults.WAYS)
+    written = tomllib.loads(target_file.render({"faults": values}))["faults"]
+
+    assert {part: set(ways) for part, ways in written.items()} == {
+        "gateway": {"rabbitmq", "redis"},
+        **{name: {"rabbitmq", "redis", f"postgres-{name}"} for name in SERVICES},
+    }
+    cut = shlex.split(written["auth"]["postgres-auth"]["cut"])
+    assert cut[-6:] == ["--stack", "one", "fault", "cut", "auth", "postgres-auth"]
 
 
 @pytest.mark.parametrize(
