@@ -1,5 +1,6 @@
 """The null endpoint: answers ``/bytes/<n>`` with n bytes at once, so a generator meets itself.
 
+``/metrics`` tells its CPU time as a service of the platform does.
 ``python -m loadtests.engine.null_endpoint FOLDER [--plain]`` puts a throwaway certificate into
 the folder, listens on a free port of 127.0.0.1, prints ``{"port": …}``, and ends when its
 standard input does.
@@ -16,6 +17,7 @@ import ssl
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
@@ -52,6 +54,9 @@ class _NullProtocol(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         url, self._url = self._url, b""
+        if url == b"/metrics":
+            self._transport.write(_answered(f"process_cpu_seconds_total {time.process_time()}\n"))
+            return
         answer = self._answers.get(url)
         if answer is None:
             answer = self._answers[url] = _answer(url)
@@ -62,9 +67,12 @@ def _answer(url: bytes) -> bytes:
     digits = url.removeprefix(_PREFIX)
     if not url.startswith(_PREFIX) or not digits.isdigit():
         return b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
-    size = int(digits)
-    head = f"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {size}\r\n\r\n"
-    return head.encode() + b"x" * size
+    return _answered("x" * int(digits))
+
+
+def _answered(body: str) -> bytes:
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\n\r\n"
+    return (head + body).encode()
 
 
 async def _serve(tls: ssl.SSLContext | None) -> None:

@@ -20,18 +20,20 @@ from loadtests.tests.stand_in import Seen, StandIn, answer, stand_in
 from loadtests.workloads.population import Member, Population
 
 USER_ID = "11111111-1111-4111-8111-111111111111"
-CACHED_US, UNCACHED_US = 300, 900
+CACHED_US, UNCACHED_US, READING_US = 300, 900, 70_000
 
 
 class CostlyService:
-    """Serves a page of payments and says how much CPU it took: a set amount for each request."""
+    """Serves a page of payments; each request, and each reading of its CPU, costs a set amount."""
 
-    def __init__(self, page_status: int = 200) -> None:
+    def __init__(self, page_status: int = 200, reading_us: int = READING_US) -> None:
         self.used_us = 0
         self.page_status = page_status
+        self.reading_us = reading_us
 
     async def __call__(self, seen: Seen, writer: asyncio.StreamWriter) -> None:
         if seen.path == "/metrics":
+            self.used_us += self.reading_us
             text = (
                 "# TYPE process_cpu_seconds_total counter\n"
                 f"process_cpu_seconds_total {self.used_us / 1e6}\n"
@@ -72,22 +74,29 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(service, "settle", settled)
     monkeypatch.setattr(service, "ROUNDS", 2)
-    monkeypatch.setattr(service, "RATE", 40.0)
+    monkeypatch.setattr(service, "CALM", 40.0)
+    monkeypatch.setattr(service, "BUSY", 80.0)
     monkeypatch.setattr(service, "SECONDS", 0.5)
 
 
 @pytest.mark.usefixtures("short")
 def test_a_page_costs_what_the_service_says(capsys: pytest.CaptureFixture[str]) -> None:
-    """CPU is divided by the requests that were sent, each way by itself."""
+    """CPU is divided by the requests that were sent; what reading it costs is no request's."""
     with payments(CostlyService()) as server:
         service.run(target_of(server.origin))
 
     printed = capsys.readouterr().out
-    assert re.search(r"^cached +300 µs CPU a page \(300 – 300; goal 400\)", printed, re.M)
-    assert re.search(r"^uncached +900 µs CPU a page \(900 – 900; goal 800\)", printed, re.M)
+    of = r"µs CPU a request at 80/s"
+    assert re.search(
+        rf"^cached +300 {of} \(300 – 300; goal 400\), +300 at 40/s; p95 ", printed, re.M
+    )
+    assert re.search(
+        rf"^uncached +900 {of} \(900 – 900; goal 800\), +900 at 40/s; p95 ", printed, re.M
+    )
+    assert re.search(rf"^only answers +\d+ {of}", printed, re.M)
     assert "uncached / cached: 3.00 times" in printed
     pages = [seen for seen in server.seen if seen.path != "/metrics"]
-    assert len(pages) == 2 * 2 * 20
+    assert len(pages) == 2 * 2 * (20 + 40)
     assert {seen.headers["authorization"] for seen in pages} == {"Bearer token"}
 
 
@@ -109,7 +118,7 @@ def test_a_target_without_the_service_cannot_be_measured() -> None:
 
 def test_metrics_are_read_by_name() -> None:
     """One sample of a process; without it, or without the process, there is no figure."""
-    behaviour = CostlyService()
+    behaviour = CostlyService(reading_us=0)
     behaviour.used_us = 1_250_000
 
     with payments(behaviour) as server:
