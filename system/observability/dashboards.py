@@ -62,8 +62,8 @@ GATEWAY: Final = (
         "percentunit",
         (
             (
-                f'sum(rate(http_errors_total{{{_GATEWAY}, status=~"5.."}}{_RATE})) / '
-                f"sum(rate(http_requests_total{{{_GATEWAY}}}{_RATE}))",
+                f'(sum(rate(http_errors_total{{{_GATEWAY}, status=~"5.."}}{_RATE})) or vector(0))'
+                f" / sum(rate(http_requests_total{{{_GATEWAY}}}{_RATE}))",
                 "failing",
             ),
         ),

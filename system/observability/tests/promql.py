@@ -10,7 +10,10 @@ _SELECTOR = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)\s*(\{[^}]*\})?")
 _BY = re.compile(r"\b(?:by|without|on|ignoring)\s*\(([^)]*)\)")
 _RANGE = re.compile(r"\[[^\]]*\]")
 _WORDS = frozenset(
-    {"sum", "rate", "histogram_quantile", "topk", "min_over_time", "max", "min", "avg", "by"}
+    {
+        *("sum", "rate", "histogram_quantile", "topk", "min_over_time", "max", "min", "avg", "by"),
+        *("or", "vector"),
+    }
 )
 # Prometheus adds these to everything it scrapes.
 ADDED = frozenset({"job", "instance"})
