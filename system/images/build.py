@@ -25,10 +25,12 @@ OURS: Final = ("application", "edge", "relay")
 EXTRA: Final = ("load",)
 SERVERS: Final = ("postgres", "rabbitmq", "redis", "nginx")
 
-# The variables of compose.yaml by image.
+FAULTS: Final = "faults"
+
+# The variables of compose.yaml by image; of faults only the stack makes containers.
 VARIABLES: Final[Mapping[str, str]] = {
     **{name: f"{name.upper()}_IMAGE" for name in ("postgres", "rabbitmq", "redis")},
-    **{name: f"{name.upper()}_IMAGE" for name in (*OURS, *EXTRA)},
+    **{name: f"{name.upper()}_IMAGE" for name in (*OURS, *EXTRA, FAULTS)},
 }
 
 _SUITE: Final = "bookworm"
@@ -109,6 +111,7 @@ SERVERS_BASE: Final = Base(
     ("postgresql", "rabbitmq-server", "redis-server", "nginx-light", "libnginx-mod-stream"),
     _NOT_NEEDED + _NOT_NEEDED_BY_SERVERS,
 )
+FAULTS_BASE: Final = Base("base-faults", ("python3", "iptables"), _NOT_NEEDED)
 
 
 def docker() -> str:
@@ -147,6 +150,7 @@ class Images:
             name: f"seatrial/{name}:{_key(base.image, standins)}"
             for name, base in {
                 "python": PYTHON_BASE,
+                FAULTS: FAULTS_BASE,
                 **dict.fromkeys(SERVERS, SERVERS_BASE),
             }.items()
         }
@@ -157,6 +161,9 @@ class Images:
             *bases,
         )
         self._our_names = {name: f"seatrial/{name}:{content}" for name in (*OURS, *EXTRA)}
+        if official:
+            text = (HERE / "Dockerfile").read_text(encoding="utf-8")
+            self._our_names[FAULTS] = f"seatrial/{FAULTS}:{_key(text)}"
 
     def names(self) -> dict[str, str]:
         """Variable of compose.yaml and image name, of every image that this project builds."""
@@ -189,10 +196,11 @@ class Images:
         Raises:
             StackError: a step failed; shows the end of what it said.
         """
-        wanted = [self._our_names[name] for name in (*OURS, *extra)]
+        wanted = [self._our_names[name] for name in (*self._ours(), *extra)]
         if not self._official:
             wanted += self._standin_names.values()
-        there = self._there([*wanted, PYTHON_BASE.image, SERVERS_BASE.image])
+        bases = (PYTHON_BASE, SERVERS_BASE, FAULTS_BASE)
+        there = self._there([*wanted, *(base.image for base in bases)])
         if not set(wanted) <= there:
             with ThreadPoolExecutor(4) as pool:
                 self._build(pool, there, extra)
@@ -204,6 +212,7 @@ class Images:
         options: list[str] = []
         if not self._official:
             servers = pool.submit(self._make_base, SERVERS_BASE, there)
+            faults = pool.submit(self._make_base, FAULTS_BASE, there)
             self._make_base(PYTHON_BASE, there)
             self._make_standin("python", there)
             options = [
@@ -212,11 +221,15 @@ class Images:
             ]
             # Packages of ours are fetched while the servers' are.
             packages = pool.submit(self._make_ours, "platform-packages", None, options[:1], there)
-            servers.result()
-            _all(pool.submit(self._make_standin, name, there) for name in SERVERS)
+            _all((servers, faults))
+            _all(pool.submit(self._make_standin, name, there) for name in (*SERVERS, FAULTS))
             packages.result()
-        for name in (*OURS, *extra):  # each stands on layers of the one before
+        for name in (*self._ours(), *extra):  # each stands on layers of the one before
             self._make_ours(name, self._our_names[name], options, there)
+
+    def _ours(self) -> tuple[str, ...]:
+        """What the Dockerfile makes for the platform; without a registry faults is a stand-in."""
+        return (*OURS, FAULTS) if self._official else OURS
 
     def _make_base(self, base: Base, there: set[str]) -> None:
         if base.image in there:
@@ -258,6 +271,7 @@ class Images:
             "build",
             f"--build-arg=PYTHON_BASE_IMAGE={PYTHON_BASE.image}",
             f"--build-arg=SERVERS_IMAGE={SERVERS_BASE.image}",
+            f"--build-arg=FAULTS_BASE_IMAGE={FAULTS_BASE.image}",
             f"--target={name}",
             f"--tag={image}",
             str(HERE / "standins"),

@@ -17,6 +17,7 @@ from system.stack.commands import (
     certificate,
     database,
     engine,
+    fault,
     images,
     legacy,
     platform,
@@ -58,6 +59,6 @@ def _parser() -> argparse.ArgumentParser:
         "--stack", metavar="NAME", default="default", help="which stack (several can run at once)"
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for topic in (platform, database, certificate, broker, cache, legacy, images, engine):
+    for topic in (platform, fault, database, certificate, broker, cache, legacy, images, engine):
         topic.add(commands)
     return parser

@@ -158,6 +158,7 @@ class Stack:
         }
         state.write(document)
         images = self._images()
+        document[network_faults.IMAGE] = images[network_faults.IMAGE]
         prefixes = free_prefixes()
         self._project.prepare(
             images=images,

@@ -211,12 +211,6 @@ def networks(labels: Mapping[str, str]) -> list[dict[str, Any]]:
     return found
 
 
-def disconnect(network: str, container: str) -> None:
-    """Take a container off a network at once."""
-    body = {"Container": container, "Force": True}
-    call("POST", f"/networks/{quote(network)}/disconnect", body)
-
-
 def join(network: str, container: str, endpoint: Mapping[str, Any]) -> None:
     """Put a container on a network, with aliases and address as the endpoint says."""
     body = {"Container": container, "EndpointConfig": dict(endpoint)}

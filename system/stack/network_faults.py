@@ -1,30 +1,48 @@
-"""Cuts a part off from one dependency, in containers: takes it off the network that leads there.
+"""Disturbs the way between a part and one dependency, in containers: cut, slow, lose, heal.
 
 Unlike a stopped dependency, which refuses, a cut one is silent: packets go nowhere. Everything else
-the part talks to stays as it was, since each dependency lies in a network of its own.
+the part talks to, and everybody else who talks to the dependency, stays as it was.
+
+Rules of the packet filter in the part's own network do it (`disturbed_way`), put there by a helper
+container that shares this network and has the right NET_ADMIN, which no container of the platform
+has. They end with the part's container at the latest. The helper is also the note that something
+may be in force: it is there before the first rule, and goes after the last.
 """
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+import inspect
+import time
+import uuid
 
+from system.stack import disturbed_way
 from system.stack import docker_engine as engine
-from system.stack.container_acts import containers_of, endpoint_of, project_of
+from system.stack.container_acts import (
+    PROJECT_LABEL,
+    PartFailed,
+    containers_of,
+    project_of,
+    tail,
+)
 from system.stack.errors import StackError, UnknownPart
-from system.stack.parts import PROGRAMS, SERVICES
+from system.stack.parts import PROGRAMS, SERVICES, database_of
 from system.stack.state import StateFolder
 
-# Part and dependency, and the network that leads from one to the other and nowhere else.
+ACTS = ("cut", "slow", "lose", "heal")
+# Part and dependency, and the port there; no part talks to two dependencies at the same port.
 WAYS = {
-    **{(part, "rabbitmq"): "broker" for part in PROGRAMS},
-    **{(part, "redis"): "cache" for part in PROGRAMS},
-    **{(part, f"postgres-{part}"): f"data-{part}" for part in SERVICES},
+    **{(part, "rabbitmq"): 5672 for part in PROGRAMS},
+    **{(part, "redis"): 6379 for part in PROGRAMS},
+    **{(part, database_of(part)): 5432 for part in SERVICES},
 }
+IMAGE = "FAULTS_IMAGE"  # what helpers are made of; a key of the stack's document
+WAY_LABEL, CONTAINER_LABEL = "seatrial.disturbs-way-to", "seatrial.disturbs"
+_SECONDS = 60.0
+_POLL_SECONDS = 0.02
 
 
-def network_of(part: str, dependency: str) -> str:
-    """The network that leads a part to a dependency, and to nothing else.
+def port_of(part: str, dependency: str) -> int:
+    """The port at which a part talks to a dependency.
 
     Raises:
         UnknownPart: the part has no such dependency.
@@ -32,49 +50,85 @@ def network_of(part: str, dependency: str) -> str:
     if found := WAYS.get((part, dependency)):
         return found
     raise UnknownPart(
-        f"{part} cannot be cut off from {dependency}; expected one of {', '.join(PROGRAMS)}, and "
+        f"{part} does not talk to {dependency}; expected one of {', '.join(PROGRAMS)}, and "
         "rabbitmq, redis or the service's own postgres-<service>"
     )
 
 
-def cut(state: StateFolder, part: str, dependency: str) -> None:
-    """Cut a part off from a dependency; nothing happens when it is cut off already.
+def disturb(
+    state: StateFolder, part: str, dependency: str, act: str, amount: float | None = None
+) -> None:
+    """Cut, slow, lose or heal; replaces what was in force, and returns when it is.
+
+    Args:
+        amount: milliseconds each way (slow), percent of the packets each way (lose).
 
     Raises:
         UnknownPart: the part has no such dependency.
         StackNotThere: the stack was not started.
+        PartFailed: the part does not run, or the rules could not be made.
     """
-    network = f"{project_of(state)}_{network_of(part, dependency)}"
-    state.read()
+    port = port_of(part, dependency)
+    image = state.read()[IMAGE]
+    words = [str(port), act] + ([] if amount is None else [f"{amount:g}"])
     with state.held(alone=False), state.part_held(part):
         for container in containers_of(state, part):
-            seen = engine.inspect(container)["NetworkSettings"]["Networks"].get(network)
-            if seen is None:
+            labels = {
+                PROJECT_LABEL: project_of(state),
+                CONTAINER_LABEL: container,
+                WAY_LABEL: dependency,
+            }
+            before = [str(helper["Id"]) for helper in engine.containers(labels)]
+            runs = engine.inspect(container)["State"]["Running"]
+            if not runs and act != "heal":
+                raise PartFailed(part, "does not run, so nothing can be disturbed", "(none)")
+            if act == "heal" and not (before and runs):
+                _remove(before)
                 continue
-            endpoint = endpoint_of(seen, container, with_address=False)
-            _note(state, container, network).write_text(json.dumps(endpoint), encoding="utf-8")
-            engine.disconnect(network, container)
+            helper = _create(image, container, labels, words)
+            _remove(before)  # whatever waits in a queue of theirs is sent again
+            engine.act(helper, "start")
+            _wait_until_in_force(part, helper)
+            if act == "heal":
+                _remove([helper])
 
 
-def heal(state: StateFolder, part: str, dependency: str) -> None:
-    """Put a part back to where its dependency is; nothing happens when it was not cut off.
+def _create(image: str, container: str, labels: dict[str, str], words: list[str]) -> str:
+    """A helper in the network of a container."""
+    return engine.create(
+        f"{labels[PROJECT_LABEL]}-disturbs-{container[:8]}-{uuid.uuid4().hex[:8]}",
+        {
+            "Image": image,
+            "Entrypoint": ["python3"],
+            "Cmd": ["-I", "-c", inspect.getsource(disturbed_way), *words],
+            "Labels": {**labels, "org.testcontainers": "true"},
+            "HostConfig": {
+                "NetworkMode": f"container:{container}",
+                "CapDrop": ["ALL"],
+                "CapAdd": ["NET_ADMIN"],
+                "SecurityOpt": ["no-new-privileges:true"],
+                "ReadonlyRootfs": True,
+                "Tmpfs": {"/run": "size=1m"},
+                "Init": True,
+            },
+        },
+    )
 
-    Raises:
-        UnknownPart: the part has no such dependency.
-        StackError: it was cut off by somebody else, so it is not known how it was called.
-    """
-    network = f"{project_of(state)}_{network_of(part, dependency)}"
-    state.read()
-    with state.held(alone=False), state.part_held(part):
-        for container in containers_of(state, part):
-            if network in engine.inspect(container)["NetworkSettings"]["Networks"]:
-                continue
-            note = _note(state, container, network)
-            if not note.exists():
-                raise StackError(f"{part} is not in {network}, and not since `fault cut`")
-            engine.join(network, container, json.loads(note.read_text(encoding="utf-8")))
-            note.unlink()
+
+def _remove(helpers: list[str]) -> None:
+    for helper in helpers:
+        engine.remove(helper)
 
 
-def _note(state: StateFolder, container: str, network: str) -> Path:
-    return state.path / "run" / f"cut-{network}-{container[:12]}.json"
+def _wait_until_in_force(part: str, helper: str) -> None:
+    deadline = time.monotonic() + _SECONDS
+    while True:
+        said = tail(helper)
+        if said == "in force":
+            return
+        facts = engine.inspect(helper)["State"]
+        if facts["Status"] in ("exited", "dead") and (seen := tail(helper)) != "in force":
+            raise StackError(f"{part} cannot be disturbed ({facts['ExitCode']}):\n{seen}")
+        if time.monotonic() > deadline:
+            raise StackError(f"{part} is not disturbed after {_SECONDS:.0f} s:\n{said}")
+        time.sleep(_POLL_SECONDS)

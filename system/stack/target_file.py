@@ -32,7 +32,13 @@ _FEATURES: dict[str, bool | str] = {
     "frontend": _NOT_BUILT,
 }
 _CONTROLLED = ("stop", "start", "pause", "resume")
-_FAULTS = {"cut": (), "heal": ()}
+# The placeholders are the harness's.
+_FAULTS = {
+    "cut": (),
+    "slow": ("--milliseconds", "{milliseconds}"),
+    "lose": ("--percent", "{percent}"),
+    "heal": (),
+}
 
 
 def document(

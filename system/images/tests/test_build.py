@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from system.images import build
-from system.images.build import HERE, PYTHON_BASE, SERVERS_BASE, VARIABLES, Images
+from system.images.build import FAULTS, HERE, PYTHON_BASE, SERVERS_BASE, VARIABLES, Images
 from system.stack.compose import FILE
 
 
@@ -16,9 +16,12 @@ def test_every_variable_is_one_of_the_compose_file() -> None:
     """What the builder names, compose.yaml reads."""
     text = FILE.read_text(encoding="utf-8")
 
-    assert all(f"${{{variable}:-" in text for variable in VARIABLES.values())
+    of_compose = set(VARIABLES.values()) - {VARIABLES[FAULTS]}
+    assert all(f"${{{variable}:-" in text for variable in of_compose)
     assert set(Images().names()) == set(VARIABLES.values())
-    assert "POSTGRES_IMAGE" not in Images(official=True).names()
+    official = Images(official=True).names()
+    assert "POSTGRES_IMAGE" not in official
+    assert VARIABLES[FAULTS] in official
 
 
 def test_a_name_changes_with_the_content(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -103,21 +103,6 @@ def add(commands: Commands) -> None:
     )
     control.add_argument("part", type=_part, metavar="PART", help=", ".join(PARTS))
     control.add_argument("action", choices=_ACTIONS, metavar="ACTION", help=", ".join(_ACTIONS))
-    fault = command(
-        commands,
-        "fault",
-        _fault,
-        "cut a part off from one dependency (containers only)",
-        "`cut` takes PART off the network that leads to DEPENDENCY and nowhere else: what is sent\n"
-        "goes nowhere, and nobody refuses. `heal` puts it back:\n\n"
-        "  python -m system fault cut payments rabbitmq\n"
-        "  python -m system fault heal payments rabbitmq",
-    )
-    fault.add_argument("act", choices=("cut", "heal"), metavar="ACT", help="cut, heal")
-    fault.add_argument("part", type=_part, metavar="PART", help="the gateway or a service")
-    fault.add_argument(
-        "dependency", type=_part, metavar="DEPENDENCY", help="broker, cache, database"
-    )
     restart = command(
         commands,
         "restart",
@@ -252,19 +237,6 @@ def _control(options: argparse.Namespace) -> int:
     from system.stack.state import StateFolder
 
     _act(StateFolder(options.stack), options.part, options.action)
-    return DONE
-
-
-def _fault(options: argparse.Namespace) -> int:
-    from system.stack import network_faults
-    from system.stack.state import StateFolder
-
-    state = StateFolder(options.stack)
-    state.read()
-    if not in_containers(state):
-        raise StackError("local processes share one network; `up --containers` gives each its own")
-    act = network_faults.cut if options.act == "cut" else network_faults.heal
-    act(state, options.part, options.dependency)
     return DONE
 
 

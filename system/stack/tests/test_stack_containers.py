@@ -62,7 +62,6 @@ class FakeEngine:
         monkeypatch.setattr(engine, "create", self._create)
         monkeypatch.setattr(engine, "join", self._join)
         monkeypatch.setattr(engine, "remove", self._remove)
-        monkeypatch.setattr(engine, "disconnect", self._disconnect)
         monkeypatch.setattr(engine, "logs", lambda key: b"listening\n")
 
     def _listed(self, labels: dict[str, str], **_: Any) -> list[dict[str, Any]]:
@@ -75,15 +74,13 @@ class FakeEngine:
 
     def _create(self, name: str, body: dict[str, Any]) -> str:
         self.done.append(f"create {name}")
-        self.add(name, body["Labels"], dict(body["NetworkingConfig"]["EndpointsConfig"]))
+        networks = body.get("NetworkingConfig", {"EndpointsConfig": {}})["EndpointsConfig"]
+        self.add(name, body["Labels"], dict(networks))
         self.containers[name] |= {"body": body}
         return name
 
     def _join(self, network: str, key: str, endpoint: dict[str, Any]) -> None:
         self.containers[key]["NetworkSettings"]["Networks"][network] = endpoint
-
-    def _disconnect(self, network: str, key: str) -> None:
-        del self.containers[key]["NetworkSettings"]["Networks"][network]
 
     def _remove(self, key: str) -> None:
         self.done.append(f"remove {key}")
@@ -197,22 +194,116 @@ def test_parts_without_a_place_cannot_be_lent(state: StateFolder, fake: FakeEngi
         container_acts.control(state, "edge", "stop")
 
 
-def test_a_part_is_cut_off_from_one_dependency_and_put_back(
-    state: StateFolder, fake: FakeEngine
+@pytest.fixture
+def helpers(state: StateFolder, fake: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
+    """The fake engine, whose helpers disturb networks as they are told."""
+    state.write({**state.read(), network_faults.IMAGE: "seatrial/faults:1"})
+    monkeypatch.setattr(engine, "logs", lambda key: b"in force\n")
+    return fake
+
+
+def test_a_helper_disturbs_the_network_of_the_part(state: StateFolder, helpers: FakeEngine) -> None:
+    """It shares the part's network, may change its packet filter and nothing else."""
+    network_faults.disturb(state, "payments", "redis", "slow", 250)
+
+    (helper,) = (c for c in helpers.containers.values() if "body" in c)
+    body, host = helper["body"], helper["body"]["HostConfig"]
+    assert body["Image"] == "seatrial/faults:1"
+    assert body["Cmd"][-3:] == ["6379", "slow", "250"]
+    compile(body["Cmd"][2], "disturbed_way", "exec")
+    assert host["NetworkMode"] == "container:abcdef0123456789"
+    assert (host["CapDrop"], host["CapAdd"]) == (["ALL"], ["NET_ADMIN"])
+    assert body["Labels"][container_acts.PROJECT_LABEL] == container_acts.project_of(state)
+    assert helper["State"]["Running"]
+
+
+def test_one_fault_for_each_way_is_in_force(state: StateFolder, helpers: FakeEngine) -> None:
+    """The next replaces it; another way keeps its own; what heals goes, too."""
+
+    def words() -> list[list[str]]:
+        return [c["body"]["Cmd"][3:] for c in helpers.containers.values() if "body" in c]
+
+    network_faults.disturb(state, "payments", "redis", "cut")
+    network_faults.disturb(state, "payments", "redis", "cut")
+    network_faults.disturb(state, "payments", "rabbitmq", "lose", 2.5)
+    assert words() == [["6379", "cut"], ["5672", "lose", "2.5"]]
+
+    network_faults.disturb(state, "payments", "redis", "heal")
+    network_faults.disturb(state, "payments", "redis", "heal")
+    assert words() == [["5672", "lose", "2.5"]]
+
+
+def test_the_note_is_there_before_the_rules_and_goes_after_them(
+    state: StateFolder, helpers: FakeEngine
 ) -> None:
-    """Only the network of that dependency goes; it comes back with the part's names."""
-    project = container_acts.project_of(state)
-    networks = fake.containers["abcdef0123456789"]["NetworkSettings"]["Networks"]
-    networks[f"{project}_cache"] = {"IPAddress": "172.18.0.9", "Aliases": ["payments"]}
+    """So a command that is killed anywhere leaves what `heal` can see."""
+    network_faults.disturb(state, "payments", "redis", "cut")
+    network_faults.disturb(state, "payments", "redis", "heal")
 
-    network_faults.cut(state, "payments", "redis")
-    network_faults.cut(state, "payments", "redis")
-    assert f"{project}_cache" not in networks
-    assert "p_inside" in networks
+    assert [act.split()[0] for act in helpers.done] == [
+        *("create", "start"),  # cut
+        *("create", "remove", "start", "remove"),  # heal, which keeps a note while it works
+    ]
 
-    network_faults.heal(state, "payments", "redis")
-    network_faults.heal(state, "payments", "redis")
-    assert networks[f"{project}_cache"] == {"Aliases": ["payments"]}
+
+def test_a_part_that_does_not_run_is_not_disturbed(state: StateFolder, helpers: FakeEngine) -> None:
+    """There is nothing to cut; what was in force ended with it, so healing only tidies up."""
+    network_faults.disturb(state, "payments", "redis", "cut")
+    helpers.containers["abcdef0123456789"]["State"]["Running"] = False
+
+    with pytest.raises(container_acts.PartFailed, match="payments: does not run"):
+        network_faults.disturb(state, "payments", "redis", "cut")
+    network_faults.disturb(state, "payments", "redis", "heal")
+
+    assert list(helpers.containers) == ["abcdef0123456789"]
+
+
+def test_rules_that_cannot_be_made_are_told(
+    state: StateFolder, helpers: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The helper's own words are shown."""
+    monkeypatch.setattr(engine, "logs", lambda key: b"iptables: no such match\n")
+    act = engine.act
+
+    def start(key: str, action: str) -> None:
+        act(key, action)
+        helpers.containers[key]["State"] |= {"Status": "exited", "ExitCode": 1}
+
+    monkeypatch.setattr(engine, "act", start)
+    with pytest.raises(StackError, match=r"payments cannot be disturbed \(1\):\niptables: no such"):
+        network_faults.disturb(state, "payments", "redis", "lose", 10)
+
+
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [
+        (["slow", "auth", "redis"], "required: --milliseconds"),
+        (["slow", "auth", "redis", "--milliseconds", "0"], "seen '0', expected more than 0"),
+        (["lose", "auth", "redis", "--percent", "101"], "at most 100"),
+        (["lose", "auth", "redis", "--percent", "few"], "seen 'few'"),
+        (["cut", "edge", "redis"], "seen 'edge', expected auth"),
+        (["cut", "auth", "gateway"], "invalid choice: 'gateway'"),
+    ],
+)
+def test_wrong_words_of_a_fault_are_told(
+    words: list[str], fault: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Wrong usage, with what is expected."""
+    with pytest.raises(SystemExit) as ended:
+        main(["fault", *words])
+
+    assert ended.value.code == 2
+    assert fault in capsys.readouterr().err
+
+
+def test_local_processes_have_no_network_of_their_own(
+    state: StateFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A native stack says so, and what has one."""
+    state.write({**state.read(), "kind": "native"})
+
+    assert main(["--stack", state.name, "fault", "cut", "auth", "redis"]) == 1
+    assert "local processes share one network; `up --containers`" in capsys.readouterr().err
 
 
 def test_the_target_file_offers_each_way(tmp_path: Path) -> None:
@@ -229,25 +320,27 @@ def test_the_target_file_offers_each_way(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "dependency", "network"),
-    [
-        ("gateway", "redis", "cache"),
-        ("auth", "rabbitmq", "broker"),
-        ("admin", "postgres-admin", "data-admin"),
-        ("admin", "postgres-auth", None),
-        ("gateway", "postgres-auth", None),
-        ("edge", "gateway", None),
-    ],
+    ("part", "dependency"),
+    [("admin", "postgres-auth"), ("gateway", "postgres-auth"), ("edge", "gateway")],
 )
-def test_only_dependencies_can_be_cut_off(part: str, dependency: str, network: str | None) -> None:
+def test_only_ways_that_exist_can_be_disturbed(part: str, dependency: str) -> None:
     """What a part never talks to cannot be taken from it."""
-    if network is None:
-        with pytest.raises(UnknownPart, match=f"{part} cannot be cut off from {dependency}"):
-            network_faults.network_of(part, dependency)
-        return
-    assert network_faults.network_of(part, dependency) == network
-    listed = yaml.safe_load(compose.FILE.read_text("utf-8"))["services"][part]["networks"]
-    assert network in listed
+    with pytest.raises(UnknownPart, match=f"{part} does not talk to {dependency}"):
+        network_faults.port_of(part, dependency)
+
+
+def test_ways_go_by_the_ports_of_compose() -> None:
+    """Each part finds its dependency at the port that is disturbed, and nobody else there."""
+    services = yaml.safe_load(compose.FILE.read_text("utf-8"))["services"]
+    for (part, dependency), port in network_faults.WAYS.items():
+        addresses = [str(value) for value in services[part]["environment"].values()]
+        met = {
+            name
+            for name in services
+            for text in addresses
+            if f"@{name}:{port}/" in text or f"//{name}:{port}/" in text
+        }
+        assert met == {dependency}, (part, dependency)
 
 
 def test_the_forwarder_passes_bytes_and_ends_on() -> None:
