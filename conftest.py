@@ -25,7 +25,7 @@ def pytest_seatrial_target(config: pytest.Config, stack: str, replicas: int, kee
     """Start the reference platform under a name of this run, and return its target file."""
     from system.stack.errors import StackError  # costs time only when it is used
 
-    platform = _platform(stack or _default(replicas), replicas)
+    platform = _platform(stack or _default(), replicas)
     running = contextlib.ExitStack()
     if not keep_up:
         running.callback(platform.down)
@@ -37,10 +37,8 @@ def pytest_seatrial_target(config: pytest.Config, stack: str, replicas: int, kee
     return Path(platform.target_file)
 
 
-def _default(replicas: int) -> str:
+def _default() -> str:
     """With a Docker engine containers, without one local processes; said, since it matters."""
-    if replicas != 1:
-        return "native"
     from system.stack import docker_engine
 
     if docker_engine.reachable():
@@ -61,11 +59,9 @@ def _platform(stack: str, replicas: int) -> containers.Stack | native.Stack:
         return native.Stack(name=name, replicas=replicas)
     from system.stack import containers, docker_engine
 
-    if replicas != 1:
-        raise pytest.UsageError("--stack containers runs one of each part; --replicas is native")
     if not docker_engine.reachable():
         raise pytest.UsageError("--stack containers: " + containers.no_engine())
-    return containers.Stack(name=name)
+    return containers.Stack(name=name, replicas=replicas)
 
 
 def pytest_seatrial_finished(config: pytest.Config, run_folder: Path) -> None:

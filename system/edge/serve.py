@@ -2,7 +2,9 @@
 
 A container engine gives a name as many addresses as the service has members, and others after a
 restart. nginx resolves names once, so this looks them up every half second, renders again when
-they have changed, and has nginx reload, which breaks no request.
+they have changed, and has nginx reload, which breaks no request in flight. A new address counts at
+once. One that is gone counts after a while, since a member that restarts comes back to it, and a
+reload ends connections that clients are about to use (docs/decisions/0018-replicas.md).
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from system.edge.environment import settings_from
 from system.edge.render import EdgeSettings, render
 
 _LOOK_SECONDS = 0.5
+_GONE_SECONDS = 3.0  # a container has its address back in less than one
 _NOBODY = "127.0.0.1:1"  # refuses at once, so that clients get their 502
 
 Lookup = Callable[[str], list[str]]
@@ -36,21 +39,41 @@ def addresses(name: str) -> list[str]:
     return sorted({str(entry[4][0]) for entry in found})
 
 
-def members(
-    gateways: Iterable[str], before: tuple[str, ...], lookup: Lookup = addresses
-) -> tuple[str, ...]:
+class Members:
     """The ``address:port`` of every gateway there is.
 
     Args:
         gateways: ``host:port``, where a host may have several addresses.
-        before: the answer of the last time; it stands while no name has an address, so that a
-            gateway which comes back at its old address costs no reload.
+        lookup: gives a host's addresses.
+        clock: seconds.
     """
-    found = []
-    for gateway in gateways:
-        host, _, port = gateway.rpartition(":")
-        found += [f"{address}:{port}" for address in lookup(host)]
-    return tuple(dict.fromkeys(found)) or before or (_NOBODY,)
+
+    def __init__(
+        self,
+        gateways: Iterable[str],
+        lookup: Lookup = addresses,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._gateways = tuple(gateways)
+        self._lookup = lookup
+        self._clock = clock
+        self._seen: dict[str, float] = {}
+
+    def look(self) -> tuple[str, ...]:
+        """Who is to be asked now: those who have an address, and those who had one a moment ago.
+
+        While no name has an address the last ones stand, so that a single gateway which comes
+        back at its old address costs no reload. Where others are there for all that are gone,
+        they have moved and do not come back.
+        """
+        now = self._clock()
+        places = [gateway.rpartition(":") for gateway in self._gateways]
+        found = {f"{address}:{port}" for host, _, port in places for address in self._lookup(host)}
+        if found:
+            missed = self._seen if len(found) < len(self._seen) else {}
+            seen = {**missed, **dict.fromkeys(found, now)}
+            self._seen = {place: at for place, at in seen.items() if now - at < _GONE_SECONDS}
+        return tuple(sorted(self._seen)) or (_NOBODY,)
 
 
 def serve(
@@ -70,9 +93,10 @@ def serve(
     """
     settings = settings_from(environ, state, static)
     configuration = fixed or state / "nginx.conf"
+    members = Members(settings.gateways)
     now: tuple[str, ...] = ()
     if fixed is None:
-        now = members(settings.gateways, now)
+        now = members.look()
         _write(configuration, settings, now)
     command = [nginx, "-c", str(configuration), "-p", str(state), "-e", "stderr"]
     child = subprocess.Popen(command)
@@ -89,7 +113,7 @@ def serve(
             pass
         if fixed is not None:
             continue
-        found = members(settings.gateways, now)
+        found = members.look()
         if found != now:
             print(f"gateways: {', '.join(found)}", file=sys.stderr, flush=True)
             now = found

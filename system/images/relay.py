@@ -81,17 +81,34 @@ _RT_TABLE_LOCAL, _RTPROT_BOOT, _RT_SCOPE_HOST, _RTN_LOCAL = 255, 3, 254, 2
 _RTA_DST, _RTA_OIF = 1, 4
 
 
-def configuration(*, load_module: bool) -> str:
+def places(text: str) -> dict[int, str]:
+    """Read ``port=host:port,…``, which names further ports, or other places for known ones.
+
+    Raises:
+        ValueError: it is no such list.
+    """
+    pairs = (entry.split("=") for entry in text.split(",") if entry)
+    return {int(port): place for port, place in pairs}
+
+
+def configuration(
+    *,
+    load_module: bool,
+    as_client: Mapping[int, str] = AS_CLIENT,
+    plain: Mapping[int, str] = PLAIN,
+) -> str:
     """The text of nginx.conf.
 
     Args:
         load_module: nginx's stream part is a module of its own, as in Debian's package.
+        as_client: ports that take a PROXY line, and whom they lead to.
+        plain: those that do not.
     """
     text = f"load_module {_STREAM_MODULE};\n" if load_module else ""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     text += _HEAD.format(files=_FILES if most == resource.RLIM_INFINITY else min(_FILES, most))
-    text += "".join(_CLIENT.format(port=port, upstream=to) for port, to in AS_CLIENT.items())
-    text += "".join(_SERVER.format(port=port, upstream=to) for port, to in PLAIN.items())
+    text += "".join(_CLIENT.format(port=port, upstream=to) for port, to in as_client.items())
+    text += "".join(_SERVER.format(port=port, upstream=to) for port, to in plain.items())
     return text + "}\n"
 
 
@@ -137,10 +154,15 @@ def route_message(network: ipaddress.IPv4Network, interface: int, number: int) -
 def main() -> NoReturn:
     """Make CLIENT_NETWORKS (comma-separated) local, give up every right, become nginx.
 
-    With the word ``check`` only have nginx look at the configuration.
+    PLACES and PLACES_AS_CLIENT lead further, where parts have several members. With the word
+    ``check`` only have nginx look at the configuration.
     """
     nginx = ["nginx", "-c", str(_CONFIGURATION), "-p", "/tmp", "-e", "stderr"]
-    text = configuration(load_module=_STREAM_MODULE.exists())
+    text = configuration(
+        load_module=_STREAM_MODULE.exists(),
+        as_client={**AS_CLIENT, **places(os.environ.get("PLACES_AS_CLIENT", ""))},
+        plain={**PLAIN, **places(os.environ.get("PLACES", ""))},
+    )
     if sys.argv[1:] == ["check"]:
         _CONFIGURATION.write_text(text, encoding="utf-8")
         os.execvp("nginx", [*nginx, "-t", "-q"])

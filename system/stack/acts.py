@@ -28,6 +28,11 @@ class PartFailed(StackError):
         super().__init__(f"{part}: {seen}\n--- end of {log}\n{tail(state, part, _LOG_LINES)}\n---")
 
 
+def members_of(state: StateFolder, name: str) -> list[str]:
+    """The members that a name stands for; see `StateFolder.members_of`."""
+    return state.members_of(name)
+
+
 def control(state: StateFolder, part: str, action: str) -> None:
     """Do one act on all members of a part at once, or on one member; returns when it is done.
 

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from system.broker import definitions
 from system.edge import certificates
-from system.stack import environment
+from system.stack import environment, relayed
 from system.stack.credentials import ACCOUNTS, OPERATOR, PLATFORM, Credentials, generate
 from system.stack.errors import StackError
-from system.stack.parts import SERVICES
+from system.stack.parts import PROGRAMS, SERVICES
 from system.stack.state import PROJECT, StateFolder
 
 FILE = PROJECT / "system" / "compose.yaml"
@@ -77,6 +77,7 @@ class Project:
         folder: readable by its owner only.
         env_file: for `docker compose --env-file`.
         files: what the containers see of the host.
+        additions: further compose file, there only where parts have several members.
     """
 
     def __init__(self, state: StateFolder) -> None:
@@ -85,6 +86,7 @@ class Project:
         self.folder = state.path / "compose"
         self.env_file = self.folder / ".env"
         self.files = self.folder / "files"
+        self.additions = self.folder / "members.json"
 
     @property
     def ca(self) -> Path:
@@ -107,6 +109,7 @@ class Project:
         images: Mapping[str, str] | None = None,
         ports: Mapping[str, int] | None = None,
         prefixes: tuple[str, str] = (FRONT_PREFIX, INSIDE_PREFIX),
+        replicas: int = 1,
         upstream_timeout_ms: int = environment.UPSTREAM_TIMEOUT_MS,
         transforms: Mapping[str, Callable[[str], str]] | None = None,
     ) -> Path:
@@ -116,6 +119,7 @@ class Project:
             images: variable of compose.yaml, such as ``POSTGRES_IMAGE``, and image name.
             ports: ``edge-http`` and ``edge-https`` on the host; 80 and 443 unless given.
             prefixes: the first two numbers of the networks `front` and `inside`.
+            replicas: how many of the gateway and of each service.
             upstream_timeout_ms: of the gateway.
             transforms: change the text of definitions.json (rabbitmq) or redis.conf (redis).
 
@@ -132,6 +136,10 @@ class Project:
         self._write_observability()
         self._write_load_target()
         values = self._values(credentials, public, prefixes, upstream_timeout_ms)
+        values |= {f"{part.upper()}_REPLICAS": str(replicas) for part in PROGRAMS}
+        self.additions.unlink(missing_ok=True)
+        if further := relayed.additions(self.name, replicas):
+            _write(self.additions, json.dumps(further), 0o600)
         lines = [f"{name}={_quoted(value)}" for name, value in {**values, **(images or {})}.items()]
         _write(self.env_file, "\n".join(lines) + "\n", 0o600)
         self._state.point()
@@ -143,12 +151,19 @@ class Project:
             *compose_command(),
             "--env-file",
             str(self.env_file),
-            "-f",
-            str(FILE),
+            *(
+                part
+                for file in (FILE, self.additions)
+                if file.exists()
+                for part in ("-f", str(file))
+            ),
             "-p",
             self.name,
             *(option for profile in profiles for option in ("--profile", profile)),
         ]
+
+    def _compose_files(self) -> list[Path]:
+        return [FILE, self.additions] if self.additions.exists() else [FILE]
 
     def _values(
         self,

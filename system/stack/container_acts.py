@@ -8,6 +8,7 @@ that vanishes is what `fault cut` plays.)
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import time
 from collections.abc import Callable, Sequence
@@ -15,13 +16,25 @@ from typing import Any
 
 from system.stack import docker_engine as engine
 from system.stack import lent_place, readiness
+from system.stack.acts import together
 from system.stack.errors import StackError, UnknownPart
 from system.stack.launch import Readiness
-from system.stack.parts import DATABASES, LEGACY, OPTIONAL, PARTS
+from system.stack.parts import (
+    DATABASES,
+    LEGACY,
+    OPTIONAL,
+    PARTS,
+    member_names,
+    number_of,
+    part_of,
+    port_name,
+    replicas_of,
+)
 from system.stack.state import StateFolder
 
 PROJECT_LABEL = "com.docker.compose.project"  # on everything that compose makes
 SERVICE_LABEL = "com.docker.compose.service"
+NUMBER_LABEL = "com.docker.compose.container-number"
 STAND_IN_LABEL = "seatrial.in-place-of"
 _GRACE = {"rabbitmq": 30}  # seconds to end in good order
 _USUAL_GRACE = 12  # R0.11 gives a process 10 s
@@ -44,22 +57,43 @@ def project_of(state: StateFolder) -> str:
     return state.path.name
 
 
-def containers_of(state: StateFolder, part: str) -> list[str]:
-    """Ids of a part's containers, running or not.
+def members_of(state: StateFolder, name: str) -> list[str]:
+    """The members that a name stands for: all of a part, or one.
+
+    Raises:
+        UnknownPart: neither a part nor a member of this stack has that name.
+        StackNotThere: the stack was not started.
+    """
+    part = part_of(name)
+    if part not in (*PARTS, *OPTIONAL):
+        raise UnknownPart(f"there is no part {name!r}; the parts are {', '.join(PARTS)}")
+    members = member_names(part, replicas_of(part, state.read()["ports"]))
+    if name not in (part, *members):
+        raise UnknownPart(f"there is no {name!r}; {part} runs as {', '.join(members)}")
+    return [member for member in members if name in (member, part)]
+
+
+def containers_of(state: StateFolder, name: str) -> list[str]:
+    """Ids of the containers of a part or of one member, running or not.
 
     Raises:
         PartFailed: there are none.
     """
-    found = engine.containers({PROJECT_LABEL: project_of(state), SERVICE_LABEL: part})
+    part = part_of(name)
+    labels = {PROJECT_LABEL: project_of(state), SERVICE_LABEL: part}
+    if name != part:
+        labels[NUMBER_LABEL] = str(number_of(name))
+    found = engine.containers(labels)
     if not found:
-        raise PartFailed(part, f"project {project_of(state)} has no such container", "(none)")
+        raise PartFailed(name, f"project {project_of(state)} has no such container", "(none)")
     return [str(container["Id"]) for container in found]
 
 
 def control(state: StateFolder, part: str, action: str) -> None:
-    """Do one act on one part; returns when it is done.
+    """Do one act on all members of a part at once, or on one member; returns when it is done.
 
     Args:
+        part: the part's name, or a member's.
         action: stop, start, restart, kill, pause or resume.
 
     Raises:
@@ -68,11 +102,11 @@ def control(state: StateFolder, part: str, action: str) -> None:
         PartFailed: the part did not get ready again.
         StackBusy: another command works on the stack or the part.
     """
-    if part not in (*PARTS, *OPTIONAL):
-        raise UnknownPart(f"there is no part {part!r}; the parts are {', '.join(PARTS)}")
-    state.read()  # before the lock, which would make the folder
-    with state.held(alone=False), state.part_held(part):
-        ACTIONS[action](state, part)
+    members = members_of(state, part)  # before the lock, which would make the folder
+    with state.held(alone=False), contextlib.ExitStack() as held:
+        for member in members:
+            held.enter_context(state.part_held(member))
+        together(members, lambda member: ACTIONS[action](state, member))
 
 
 def stop(state: StateFolder, part: str) -> None:
@@ -106,9 +140,9 @@ def lend(state: StateFolder, part: str) -> None:
         UnknownPart: the part has no place to lend.
     """
     places = state.read().get("stand_ins", {})
-    if part not in places:
+    if part_of(part) not in places:
         raise UnknownPart(f"{part} cannot be lent; only {', '.join(places) or 'none'}")
-    inner, host, port = places[part]
+    inner, host, port = places[part_of(part)]
     command = ["python3", "-c", inspect.getsource(lent_place), str(inner), host, str(port)]
     _leave(state, part, lambda container: _stop(part, container), command)
     _wait_until_listening(state, part)
@@ -152,7 +186,7 @@ def readiness_of(state: StateFolder, part: str) -> Readiness:
     if part == "rabbitmq":
         return Readiness("rabbitmq", ports[part], ports["rabbitmq-management"])
     kind = "postgres" if part in (*DATABASES, LEGACY) else "redis" if part == "redis" else "http"
-    return Readiness(kind, ports[part])
+    return Readiness(kind, ports[port_name(part)])
 
 
 def wait_until_ready(

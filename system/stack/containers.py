@@ -11,13 +11,32 @@ from pathlib import Path
 from subprocess import CalledProcessError
 from typing import Any
 
-from system.stack import compose, container_acts, network_faults, readiness, target_file
+from system.stack import (
+    compose,
+    container_acts,
+    network_faults,
+    readiness,
+    relayed,
+    target_file,
+)
 from system.stack import docker_engine as engine
-from system.stack.container_acts import PROJECT_LABEL, SERVICE_LABEL, PartFailed
+from system.stack.container_acts import (
+    NUMBER_LABEL,
+    PROJECT_LABEL,
+    SERVICE_LABEL,
+    PartFailed,
+)
 from system.stack.environment import UPSTREAM_TIMEOUT_MS, public_origin
 from system.stack.errors import NotInstalled, StackError
-from system.stack.lifetime import PartState, print_line, this_process, undisturbed
-from system.stack.parts import LEGACY, OPTIONAL, PARTS, SERVICES
+from system.stack.lifetime import PartState, as_many, print_line, this_process, undisturbed
+from system.stack.parts import (
+    LEGACY,
+    OPTIONAL,
+    PARTS,
+    SERVICES,
+    port_name,
+    with_members,
+)
 from system.stack.ports import STANDARD, free
 from system.stack.programs import which
 from system.stack.state import StateFolder
@@ -27,8 +46,6 @@ __all__ = ["KIND", "PartFailed", "PartState", "Stack", "StackError", "sweep"]
 KIND = "containers"  # in the stack's document; that of a native one says nothing
 RELAY = "relay"
 TRIAL_FILE = compose.FILE.with_name("compose.trial.yaml")
-# Ports of the relay besides R0.6's: 443 and 3000 take a PROXY line, this one does not.
-GATEWAY_WITHOUT_ADDRESS = 3100
 _READY_SECONDS = 180.0
 _EDGE = ("edge-https", "edge-http")
 _ON_CLASH = "address already in use", "port is already allocated", "Pool overlaps"
@@ -38,13 +55,15 @@ class Stack:
     """One reference platform in containers, known by its name; used as `native.Stack` is.
 
     A stack belongs to the process that starts it and is ended by the next plain ``down`` when
-    that process has died; ``detached`` ones stay until they are ended by name.
+    that process has died; ``detached`` ones stay until they are ended by name. With ``replicas``
+    above 1 the gateway and each service run so many times.
     """
 
     def __init__(
         self,
         name: str = "default",
         *,
+        replicas: int = 1,
         upstream_timeout_ms: int = UPSTREAM_TIMEOUT_MS,
         detached: bool = False,
         progress: Callable[[str], None] | None = None,
@@ -52,6 +71,7 @@ class Stack:
         self.name = name
         self.state = StateFolder(name)
         self._project = compose.Project(self.state)
+        self._replicas = replicas
         self._upstream_timeout_ms = upstream_timeout_ms
         self._detached = detached
         self._say = progress or print_line
@@ -76,6 +96,7 @@ class Stack:
         try:
             with self.state.held(alone=True):
                 if self._is_up():
+                    as_many(self.state, self._replicas)
                     self._say(f"stack {self.name!r} is up already: {self.state.path}")
                     return
                 ours = True
@@ -113,26 +134,21 @@ class Stack:
         Raises:
             StackNotThere: the stack was not started.
         """
-        self.state.read()
-        found = {
-            container["Labels"].get(SERVICE_LABEL): str(container["Id"])
-            for container in engine.containers(_labels(self._project.name))
-        }
-        return [self._state_of(part, found.get(part)) for part in PARTS] + [
-            self._state_of(part, found[part]) for part in OPTIONAL if part in found
-        ]
+        ports = self.state.read()["ports"]
+        found = self._containers()
+        return [
+            self._state_of(member, found.get(member)) for member in with_members(PARTS, ports)
+        ] + [self._state_of(part, found[part]) for part in OPTIONAL if part in found]
 
     def control(self, part: str, action: str) -> None:
-        """Stop, start, restart, kill, pause or resume a part; see `container_acts.control`."""
+        """Stop, start, restart, kill, pause or resume a part or a member; see `container_acts`."""
         container_acts.control(self.state, part, action)
 
     def save_logs(self, folder: Path) -> None:
-        """Write what every container has said so far to ``<folder>/<part>.log``."""
+        """Write what every container has said so far to ``<folder>/<member>.log``."""
         folder.mkdir(parents=True, exist_ok=True)
-        for container in engine.containers(_labels(self._project.name)):
-            part = container["Labels"].get(SERVICE_LABEL)
-            if part:
-                (folder / f"{part}.log").write_bytes(engine.logs(str(container["Id"])))
+        for member, container in self._containers().items():
+            (folder / f"{member}.log").write_bytes(engine.logs(container))
 
     def logs(self) -> list[Path]:
         """The parts' logs as files, written anew."""
@@ -164,6 +180,7 @@ class Stack:
             images=images,
             ports=edge,
             prefixes=prefixes,
+            replicas=self._replicas,
             upstream_timeout_ms=self._upstream_timeout_ms,
         )
         compose_up(self._project, "trial")
@@ -174,9 +191,9 @@ class Stack:
             for service, port in free(SERVICES).items()
         }
         state.write(document)
-        for part in reversed(PARTS):  # who is used, then who uses
-            container_acts.wait_until_ready(state, part, strict=True, seconds=_READY_SECONDS)
-            self._say(f"  {part:<18} ready  {time.monotonic() - began:5.1f} s")
+        for member in with_members(reversed(PARTS), document["ports"]):  # the used, then the users
+            container_acts.wait_until_ready(state, member, strict=True, seconds=_READY_SECONDS)
+            self._say(f"  {member:<18} ready  {time.monotonic() - began:5.1f} s")
         state.target_file.touch(mode=0o600)
         state.target_file.write_text(self._target_text(prefixes[0]), encoding="utf-8")
         state.mark("up")
@@ -196,10 +213,21 @@ class Stack:
         """Port of this machine for each port (R0.6) by which the relay leads to a part."""
         (relay,) = container_acts.containers_of(self.state, RELAY)
         bound = engine.inspect(relay)["NetworkSettings"]["Ports"]
-        inner = {name: port for name, port in STANDARD.items() if name not in _EDGE}
-        inner["gateway"] = GATEWAY_WITHOUT_ADDRESS
-        inner |= {"relay-edge": STANDARD["edge-https"], "relay-gateway": STANDARD["gateway"]}
+        inner = relayed.inner_ports(self._replicas)
         return {name: int(bound[f"{port}/tcp"][0]["HostPort"]) for name, port in inner.items()}
+
+    def _containers(self) -> dict[str, str]:
+        """The container of each member, and of what is none of the parts."""
+        found = {
+            (str(labels[SERVICE_LABEL]), int(labels[NUMBER_LABEL])): str(container["Id"])
+            for container in engine.containers(_labels(self._project.name))
+            if SERVICE_LABEL in (labels := container["Labels"])  # a place-holder has no such label
+        }
+        several = {part for part, number in found if number > 1}
+        return {
+            f"{part}-{number}" if part in several else part: container
+            for (part, number), container in sorted(found.items())
+        }
 
     def _target_text(self, front: str) -> str:
         ports = self.state.read()["ports"]
@@ -223,7 +251,12 @@ class Stack:
             "limited": compose.LIMITED.format(front=front),
             "relays": {
                 f"localhost:{ports['edge-https']}": f"127.0.0.1:{ports['relay-edge']}",
-                f"127.0.0.1:{ports['gateway']}": f"127.0.0.1:{ports['relay-gateway']}",
+            }
+            | {
+                f"127.0.0.1:{ports[port_name(gateway)]}": (
+                    f"127.0.0.1:{ports[relayed.relay_name(gateway)]}"
+                )
+                for gateway in with_members(("gateway",), ports)
             },
         }
         values["faults"] = target_file.faults(self.state.project, self.name, network_faults.WAYS)

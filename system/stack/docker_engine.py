@@ -11,7 +11,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -112,7 +112,7 @@ def exchange(
 
 
 class _Connection(http.client.HTTPConnection):
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float | None) -> None:
         super().__init__("docker", timeout=seconds)
         self._seconds = seconds
 
@@ -188,6 +188,30 @@ def logs(container: str) -> bytes:
         "GET", f"/containers/{quote(container)}/logs", query={"stdout": True, "stderr": True}
     )
     return _unframed(raw) if status == 200 else b""
+
+
+def follow(container: str, since: float) -> Iterator[bytes]:
+    """What a container writes from a moment on, as it comes; ends when the container does.
+
+    Args:
+        since: seconds since 1970.
+
+    Raises:
+        EngineError: there is no engine.
+    """
+    query = {"stdout": 1, "stderr": 1, "follow": 1, "since": f"{since:.9f}"}
+    connection = _Connection(None)
+    try:
+        connection.request(
+            "GET", f"/{_VERSION}/containers/{quote(container)}/logs?{urlencode(query)}"
+        )
+        answer = connection.getresponse()
+        while answer.status == 200 and len(head := answer.read(8)) == 8:
+            yield answer.read(int.from_bytes(head[4:], "big"))
+    except (OSError, http.client.HTTPException) as error:
+        raise EngineError(f"no Docker engine answers at {host()}: {error}") from error
+    finally:
+        connection.close()
 
 
 def _unframed(raw: bytes) -> bytes:

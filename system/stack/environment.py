@@ -35,7 +35,7 @@ def service_url(member: str, ports: Mapping[str, int]) -> str:
 
 def member_urls(part: str, ports: Mapping[str, int]) -> list[str]:
     """Where each member of one of our own parts listens."""
-    return [service_url(member, ports) for member in member_names(part, replicas_of(ports))]
+    return [service_url(member, ports) for member in member_names(part, replicas_of(part, ports))]
 
 
 def redis_url(ports: Mapping[str, int], credentials: Credentials) -> str:

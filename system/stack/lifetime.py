@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from system.stack import process
 from system.stack.errors import StackError
+from system.stack.parts import PROGRAMS, replicas_of
 from system.stack.process import Process
 from system.stack.state import StateFolder
 
@@ -39,6 +40,22 @@ def this_process() -> dict[str, int] | None:
     if facts is None:
         return None
     return {"pid": facts.process.pid, "start_time": facts.process.start_time}
+
+
+def as_many(state: StateFolder, replicas: int) -> None:
+    """Make sure that a stack runs so many of each program.
+
+    Raises:
+        StackError: it runs with others than were asked for.
+    """
+    ports = state.read()["ports"]
+    there = {part: replicas_of(part, ports) for part in PROGRAMS}
+    if set(there.values()) != {replicas}:
+        listed = ", ".join(f"{number} {part}" for part, number in there.items())
+        raise StackError(
+            f"stack {state.name!r} is up with {listed}; {replicas} of each were asked for; end it "
+            "first (`python -m system down`), or ask for as many"
+        )
 
 
 def abandoned_stacks() -> Iterator[str]:

@@ -17,7 +17,7 @@ from system.stack.acts import PartFailed
 from system.stack.credentials import Credentials, generate
 from system.stack.errors import NotInstalled, StackError, UnknownPart
 from system.stack.launch import Launch
-from system.stack.lifetime import PartState, print_line, this_process, undisturbed
+from system.stack.lifetime import PartState, as_many, print_line, this_process, undisturbed
 from system.stack.parts import (
     DATABASES,
     ENDING_ORDER,
@@ -29,7 +29,6 @@ from system.stack.parts import (
     TITLED_PROGRAMS,
     member_names,
     part_of,
-    replicas_of,
     with_members,
 )
 from system.stack.state import MARKER, StateFolder
@@ -109,7 +108,7 @@ class Stack:
         try:
             with self.state.held(alone=True) as lock:
                 if self._is_up():
-                    self._same_replicas()
+                    as_many(self.state, self._replicas)
                     self._say(f"stack {self.name!r} is up already: {self.state.path}")
                     return
                 ours = True
@@ -382,7 +381,7 @@ class Stack:
         from system.stack import readiness
 
         deadline = time.monotonic() + _SETTLE_SECONDS
-        for member in with_members((*SERVICES, "gateway", "edge"), self._replicas):
+        for member in with_members((*SERVICES, "gateway", "edge"), self._ports):
             how = self.state.launch_of(member).readiness
             while readiness.problem(how, strict=True) and time.monotonic() < deadline:
                 time.sleep(0.05)
@@ -426,19 +425,10 @@ class Stack:
         running = all(self.state.process_of(part) for part in parts)
         return bool(document["phase"] == "up" and parts and running)
 
-    def _same_replicas(self) -> None:
-        there = replicas_of(self.state.read()["ports"])
-        if there != self._replicas:
-            raise StackError(
-                f"stack {self.name!r} is up with {there} of each program, {self._replicas} were "
-                "asked for; end it first (`python -m system down`), or ask for as many"
-            )
-
     def _recall(self) -> None:
         """Read ports and credentials of a stack that another object started."""
         document = self.state.read()
         self._ports = dict(document["ports"])
-        self._replicas = replicas_of(self._ports)
         self._credentials = Credentials.from_document(document["credentials"])
         self._upstream_timeout_ms = int(document["upstream_timeout_ms"])
 

@@ -44,15 +44,15 @@ def number_of(member: str) -> int:
 
 
 def member_names(part: str, replicas: int) -> tuple[str, ...]:
-    """The members of a part in a stack with so many of each program."""
+    """The members of a part of which there are so many."""
     if replicas == 1 or part not in PROGRAMS:
         return (part,)
     return tuple(f"{part}-{number}" for number in range(1, replicas + 1))
 
 
-def with_members(parts: Iterable[str], replicas: int) -> list[str]:
-    """The members of all these parts, in the parts' order."""
-    return [member for part in parts for member in member_names(part, replicas)]
+def with_members(parts: Iterable[str], ports: Mapping[str, int]) -> list[str]:
+    """The members of all these parts in a stack with these ports, in the parts' order."""
+    return [member for part in parts for member in member_names(part, replicas_of(part, ports))]
 
 
 def port_name(member: str) -> str:
@@ -60,9 +60,9 @@ def port_name(member: str) -> str:
     return part_of(member) if number_of(member) == 1 else member
 
 
-def replicas_of(ports: Mapping[str, int]) -> int:
-    """How many of each program a stack with these ports has."""
-    return 1 + max((number_of(name) - 1 for name in ports), default=0)
+def replicas_of(part: str, ports: Mapping[str, int]) -> int:
+    """How many of a part a stack with these ports has."""
+    return max((number_of(name) for name in ports if part_of(name) == part), default=1)
 
 
 def database_of(service: str) -> str:

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable, Iterable
 
 from system.stack.errors import PortsTaken
-from system.stack.parts import PROGRAMS, port_name, with_members
+from system.stack.parts import PROGRAMS, member_names, port_name
 
 STANDARD = {
     "edge-http": 80,
@@ -38,8 +38,8 @@ FIRST, LAST = 20000, 32000
 
 def names(replicas: int = 1) -> tuple[str, ...]:
     """What has a port in a stack with so many of each program."""
-    members = map(port_name, with_members(PROGRAMS, replicas))
-    return tuple(dict.fromkeys((*NAMES, *members)))
+    members = (member for part in PROGRAMS for member in member_names(part, replicas))
+    return tuple(dict.fromkeys((*NAMES, *map(port_name, members))))
 
 
 def free(

@@ -12,17 +12,33 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
-from system.stack import acts, readiness
 from system.stack.errors import StackError
 from system.stack.parts import PROGRAMS, part_of
 from system.stack.state import StateFolder
 
 _READY_SECONDS = 60.0
-_POLL_SECONDS = 0.05
 
 
-def restart(state: StateFolder, parts: str | Sequence[str]) -> Iterator[tuple[str, float]]:
+class Acts(Protocol):
+    """What is needed of `acts` or `container_acts`."""
+
+    def members_of(self, state: StateFolder, name: str) -> list[str]:
+        """The members that a name stands for."""
+
+    def control(self, state: StateFolder, part: str, action: str) -> None:
+        """Do one act on a member; returns when it is done."""
+
+    def wait_until_ready(
+        self, state: StateFolder, part: str, *, strict: bool, seconds: float
+    ) -> None:
+        """Wait until a member answers."""
+
+
+def restart(
+    state: StateFolder, parts: str | Sequence[str], acts: Acts
+) -> Iterator[tuple[str, float]]:
     """Restart the members of these parts, one at a time.
 
     Yields:
@@ -33,32 +49,18 @@ def restart(state: StateFolder, parts: str | Sequence[str]) -> Iterator[tuple[st
         PartFailed: a member did not get ready again; the rest was left as it is.
     """
     chosen = [parts] if isinstance(parts, str) else parts
-    members = [member for part in chosen for member in state.members_of(part)]
+    members = [member for part in chosen for member in acts.members_of(state, part)]
     for part in {part_of(member): None for member in members}:
         if part not in PROGRAMS:
             raise StackError(f"{part} cannot be restarted by members; {', '.join(PROGRAMS)} can")
-        if len(state.members_of(part)) < 2:
+        if len(acts.members_of(state, part)) < 2:
             raise StackError(
                 f"{part} has one member, so nothing would serve while it restarts; start the "
                 "platform with `python -m system up --replicas 2`"
             )
     for member in members:
         began = time.monotonic()
-        _restart_one(state, member)
+        acts.control(state, member, "restart")
+        # It must have all it needs: the next one must not go before.
+        acts.wait_until_ready(state, member, strict=True, seconds=_READY_SECONDS)
         yield member, time.monotonic() - began
-
-
-def _restart_one(state: StateFolder, member: str) -> None:
-    with state.held(alone=False) as lock, state.part_held(member):
-        acts.restart(state, member, lock)
-        _wait_until_ready(state, member)
-
-
-def _wait_until_ready(state: StateFolder, member: str) -> None:
-    """Wait until it has all it needs: the next one must not go before."""
-    how = state.launch_of(member).readiness
-    deadline = time.monotonic() + _READY_SECONDS
-    while seen := readiness.problem(how, strict=True):
-        if time.monotonic() > deadline:
-            raise acts.PartFailed(state, member, f"not ready after {_READY_SECONDS:.0f} s ({seen})")
-        time.sleep(_POLL_SECONDS)

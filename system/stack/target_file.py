@@ -53,7 +53,6 @@ def document(
 ) -> dict[str, Any]:
     """The target as plain values, in the order of its schema."""
     origin = environment.public_origin(ports)
-    replicas = replicas_of(ports)
     return {
         "schema": 1,
         "name": "reference platform (native)",
@@ -65,7 +64,7 @@ def document(
             "ca": str(ca),
         },
         "addresses": {"exempt": list(environment.EXEMPT), "limited": environment.LIMITED},
-        "parts": dict.fromkeys(PARTS, True) | _FEATURES | {"replicas": _replicas(replicas)},
+        "parts": dict.fromkeys(PARTS, True) | _FEATURES | {"replicas": _replicas(ports)},
         "services": {part: _service(part, ports) for part in PROGRAMS},
         "accounts": ACCOUNTS,
         "settings": {"upstream_timeout_ms": upstream_timeout_ms},
@@ -75,11 +74,11 @@ def document(
             "schema": _system_command(project, name, "db", "migrate"),
             "migrate": _migrate_command(project, ports, credentials),
             "legacy": _system_command(project, name, "legacy"),
-            **_several_commands(project, name, replicas),
+            **_several_commands(project, name, ports),
         },
         "control": {
             part: {action: control_command(project, name, part, action) for action in _CONTROLLED}
-            for part in dict.fromkeys((*PARTS, *with_members(PARTS, replicas)))
+            for part in dict.fromkeys((*PARTS, *with_members(PARTS, ports)))
         },
     }
 
@@ -91,8 +90,11 @@ def render(values: Mapping[str, Any]) -> str:
     return "\n".join(lines).lstrip("\n") + "\n"
 
 
-def _replicas(number: int) -> bool | str:
-    return True if number > 1 else "one member of each part"
+def _replicas(ports: Mapping[str, int]) -> bool | str:
+    alone = [part for part in PROGRAMS if replicas_of(part, ports) == 1]
+    if len(alone) == len(PROGRAMS):
+        return "one member of each part"
+    return f"one member of {', '.join(alone)}" if alone else True
 
 
 def _service(part: str, ports: Mapping[str, int]) -> dict[str, Any]:
@@ -100,9 +102,9 @@ def _service(part: str, ports: Mapping[str, int]) -> dict[str, Any]:
     return {"url": members[0]} | ({"members": members} if len(members) > 1 else {})
 
 
-def _several_commands(project: Path, name: str, replicas: int) -> dict[str, str]:
+def _several_commands(project: Path, name: str, ports: Mapping[str, int]) -> dict[str, str]:
     """What can be done only where something is left to serve meanwhile."""
-    if replicas == 1:
+    if _replicas(ports) is not True:
         return {}
     return {"rolling-restart": _system_command(project, name, "restart", "--rolling")}
 

@@ -12,7 +12,7 @@ import msgspec
 
 from system.admin.domain.users import Role, User
 from system.admin.ports import Actor
-from system.platform.http import errors
+from system.platform.http import client, errors
 from system.platform.http.errors import CODES, ApiError
 from system.platform.observability.correlation import current
 
@@ -136,7 +136,7 @@ class AuthService:
         parameters: Mapping[str, str] | None = None,
     ) -> bytes:
         if self._http is None:
-            self._http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S))
+            self._http = client.session(TIMEOUT_S)
         headers = self._headers(actor)
         data = None
         if body is not None:

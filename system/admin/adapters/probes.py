@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import aiohttp
 
 from system.admin.service.health import PROBE_TIMEOUT_S
+from system.platform.http import client
 
 
 class HttpProbes:
@@ -39,8 +40,7 @@ class HttpProbes:
 
     async def _ask(self, url: str) -> bool:
         if self._http is None:
-            timeout = aiohttp.ClientTimeout(total=PROBE_TIMEOUT_S)
-            self._http = aiohttp.ClientSession(timeout=timeout)
+            self._http = client.session(PROBE_TIMEOUT_S)
         try:
             async with self._http.get(f"{url.rstrip('/')}/health/ready") as answer:
                 return answer.status == 200

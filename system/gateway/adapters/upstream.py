@@ -331,6 +331,7 @@ class Instance:
         self.port: Final = parts.port or 80
         self.authority: Final = parts.netloc.rpartition("@")[2].encode()
         self._source = source_address
+        self._turn = 0
         self._idle: list[_Connection] = []
         self._reaper: asyncio.TimerHandle | None = None
 
@@ -394,7 +395,11 @@ class Instance:
             version = ipaddress.ip_address(self._source).version
             family = socket.AF_INET if version == 4 else socket.AF_INET6
         found = await loop.getaddrinfo(self.host, self.port, family=family, type=socket.SOCK_STREAM)
-        return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        # Sorted by nearness (RFC 6724), so that the first of several would get everything.
+        self._turn += 1
+        first = self._turn % len(addresses)
+        return addresses[first:] + addresses[:first]
 
     def close(self) -> None:
         """Close what is idle."""

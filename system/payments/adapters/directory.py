@@ -11,6 +11,7 @@ import msgspec
 
 from system.payments.domain import Person
 from system.payments.ports import DirectoryUnavailable
+from system.platform.http import client
 from system.platform.observability.correlation import onward
 
 TIMEOUT_S: Final = 1.5
@@ -57,7 +58,7 @@ class AuthDirectory:
 
     async def _ask(self, path: str, parameters: Mapping[str, str]) -> Person | None:
         if self._http is None:
-            self._http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S))
+            self._http = client.session(TIMEOUT_S)
         headers = {
             "X-Internal-Token": self._internal_token,
             **onward(),

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 import aiohttp
 import msgspec
 
-from system.platform.http import errors
+from system.platform.http import client, errors
 from system.platform.security.tokens import (
     Claims,
     KeyRing,
@@ -173,9 +173,7 @@ class _InternalKeys:
 
     async def fetch(self) -> Keys:
         if self._http is None:
-            self._http = aiohttp.ClientSession(
-                timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S), headers=self._headers
-            )
+            self._http = client.session(_TIMEOUT_S, self._headers)
         first = next(self._turn) % max(1, len(self._urls))
         for url in self._urls[first:] + self._urls[:first]:
             try:

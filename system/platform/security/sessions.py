@@ -29,7 +29,7 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from system.platform.http import errors
+from system.platform.http import client, errors
 from system.platform.observability import correlation
 from system.platform.security.tokens import Claims
 
@@ -216,9 +216,9 @@ class SessionVerifier:
 
     async def _ask_auth(self, session_id: str) -> SessionState:
         if self._http is None:
-            self._http = aiohttp.ClientSession(
-                timeout=aiohttp.ClientTimeout(total=AUTH_TIMEOUT_S),
-                headers={"X-Internal-Token": self._internal_token, **correlation.onward()},
+            self._http = client.session(
+                AUTH_TIMEOUT_S,
+                {"X-Internal-Token": self._internal_token, **correlation.onward()},
             )
         first = next(self._next_url)
         for url in self._auth_urls[first:] + self._auth_urls[:first]:

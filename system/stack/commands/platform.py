@@ -22,6 +22,7 @@ from system.stack.parts import PARTS, PROGRAMS, part_of
 if TYPE_CHECKING:
     from types import FrameType
 
+    from system.stack.rolling import Acts
     from system.stack.state import StateFolder
 
 _MEBIBYTE = 1024 * 1024
@@ -139,13 +140,16 @@ def _up(options: argparse.Namespace) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     if options.containers:
-        if options.ports != "free" or options.replicas != 1:
-            print("system up: --containers takes free ports and one of each", file=sys.stderr)
+        if options.ports != "free":
+            print("system up: --containers takes free ports", file=sys.stderr)
             return WRONG_USAGE
         from system.stack import containers
 
         containers.Stack(
-            options.stack, upstream_timeout_ms=options.upstream_timeout_ms, detached=True
+            options.stack,
+            replicas=options.replicas,
+            upstream_timeout_ms=options.upstream_timeout_ms,
+            detached=True,
         ).up()
         return DONE
     from system.stack.native import Stack
@@ -207,16 +211,18 @@ def _logs(options: argparse.Namespace) -> int:
     if unknown:
         print(f"no such part: {', '.join(unknown)}; expected {', '.join(PARTS)}", file=sys.stderr)
         return WRONG_USAGE
+    members_of = _acts(state).members_of
+    chosen = [member for part in options.parts for member in members_of(state, part)]
     if in_containers(state):
-        there = [file.stem for file in _stack(options.stack).logs()]
         if options.follow:
-            print("system logs: containers' logs: `docker logs --follow`", file=sys.stderr)
-            return WRONG_USAGE
-        chosen = options.parts or there
+            from system.stack import container_logs
+
+            container_logs.follow(state, chosen, options.lines)
+            return DONE
+        chosen = chosen or [file.stem for file in _stack(options.stack).logs()]
+        _stack(options.stack).logs()
     else:
-        chosen = [
-            member for part in options.parts for member in state.members_of(part)
-        ] or state.launches()
+        chosen = chosen or state.launches()
     if options.follow:
         files = [str(state.log_of(part)) for part in chosen]
         os.execvp("tail", ["tail", "-n", str(options.lines), "-F", *files])
@@ -241,16 +247,20 @@ def _control(options: argparse.Namespace) -> int:
 
 
 def _act(state: StateFolder, part: str, action: str) -> None:
+    if action == "lend" and not in_containers(state):
+        raise StackError(f"a stopped {part} leaves its own port to a stand-in; `stop` it")
+    _acts(state).control(state, part, action)
+
+
+def _acts(state: StateFolder) -> Acts:
+    """How one acts on the parts of this stack."""
     if in_containers(state):
         from system.stack import container_acts
 
-        container_acts.control(state, part, action)
-    elif action == "lend":
-        raise StackError(f"a stopped {part} leaves its own port to a stand-in; `stop` it")
-    else:
-        from system.stack import acts
+        return container_acts
+    from system.stack import acts
 
-        acts.control(state, part, action)
+    return acts
 
 
 def _restart(options: argparse.Namespace) -> int:
@@ -258,23 +268,18 @@ def _restart(options: argparse.Namespace) -> int:
 
     state = StateFolder(options.stack)
     if options.rolling:
-        if in_containers(state):
-            print("system restart: --rolling is for local processes", file=sys.stderr)
-            return WRONG_USAGE
         from system.stack import rolling
 
-        for member, seconds in rolling.restart(state, options.part or tuple(PROGRAMS)):
+        steps = rolling.restart(state, options.part or tuple(PROGRAMS), _acts(state))
+        for member, seconds in steps:
             print(f"{member} serves again, after {seconds:.1f} s", flush=True)
         return DONE
     if options.part is None:
         print("system restart: which PART? Only --rolling can do without", file=sys.stderr)
         return WRONG_USAGE
     _act(state, options.part, "restart")
-    if in_containers(state):
-        print(f"{options.part} serves again")
-        return DONE
-    for member in state.members_of(options.part):
-        found = state.process_of(member)
+    for member in _acts(state).members_of(state, options.part):
+        found = state.process_of(member)  # none where it runs in a container
         print(f"{member} serves again" + (f", process {found.pid}" if found else ""))
     return DONE
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import ipaddress
 import shlex
 import socket
@@ -17,13 +18,16 @@ from typing import Any
 import pytest
 import yaml
 
+from system.images import relay
 from system.stack import (
     compose,
     container_acts,
+    container_logs,
     containers,
     lent_place,
     network_faults,
     readiness,
+    relayed,
     target_file,
 )
 from system.stack import docker_engine as engine
@@ -182,6 +186,30 @@ def test_a_lent_place_leads_to_the_stand_in(state: StateFolder, fake: FakeEngine
     assert holder["body"]["Entrypoint"] == ["python3"]
     assert holder["body"]["Cmd"][-3:] == ["3002", "10.201.1.1", "20001"]
     compile(holder["body"]["Cmd"][1], "forwarder", "exec")
+
+
+def test_a_members_name_means_one_and_the_parts_all(state: StateFolder, fake: FakeEngine) -> None:
+    """As natively; each member's place is held by itself."""
+    state.write({**state.read(), "ports": {"payments": 1, "payments-2": 2}})
+    first = fake.containers["abcdef0123456789"]
+    first["Labels"][container_acts.NUMBER_LABEL] = "1"
+    second = {**first["Labels"], container_acts.NUMBER_LABEL: "2"}
+    fake.add("fedcba9876543210", second, {"p_cache": {"IPAddress": "172.18.0.10"}})
+
+    container_acts.control(state, "payments-2", "stop")
+    assert fake.done[1] == "stop fedcba9876543210"
+    assert not any("abcdef" in act for act in fake.done)
+
+    fake.done.clear()
+    container_acts.control(state, "payments", "restart")
+    assert {act for act in fake.done if "stop" in act} == {
+        "stop abcdef0123456789",
+        "stop fedcba9876543210",
+    }
+    assert len(fake.containers) == 2, "the place of the second is its own again"
+    assert container_acts.readiness_of(state, "payments-2").port == 2
+    with pytest.raises(UnknownPart, match="payments runs as payments-1, payments-2"):
+        container_acts.control(state, "payments-3", "stop")
 
 
 def test_parts_without_a_place_cannot_be_lent(state: StateFolder, fake: FakeEngine) -> None:
@@ -372,6 +400,56 @@ def test_the_forwarder_passes_bytes_and_ends_on() -> None:
             near.close()
             met.settimeout(10)
             assert met.recv(10) == b""
+
+
+def test_the_relay_leads_to_each_member() -> None:
+    """By ports that nobody else has, published all, each to one container."""
+    base = yaml.safe_load(compose.FILE.read_text("utf-8"))["services"]["relay"]["ports"]
+    added = relayed.additions("p", 3)["services"]["relay"]
+    published = {int(port.split("::")[1]) for port in (*base, *added["ports"])}
+    inner = relayed.inner_ports(3)
+    places = relay.places(added["environment"]["PLACES"])
+
+    assert len(set(inner.values())) == len(inner)
+    assert set(inner.values()) <= published
+    assert len(published) == len(base) + len(added["ports"])
+    assert {places[inner[name]] for name in ("auth", "auth-2", "auth-3")} == {
+        "p-auth-1:3001",
+        "p-auth-2:3001",
+        "p-auth-3:3001",
+    }
+    assert places[inner["gateway-2"]] == "p-gateway-2:3000"
+    as_client = relay.places(added["environment"]["PLACES_AS_CLIENT"])
+    assert as_client[inner["relay-gateway-2"]] == "p-gateway-2:3000"
+    assert as_client.keys().isdisjoint(places)
+    assert relayed.additions("p", 1) == {}
+
+
+def test_logs_are_followed_over_a_restart(state: StateFolder, fake: FakeEngine) -> None:
+    """The end of the past, then what is written, in this life of the container and the next."""
+    lives = iter([[b"a\n", b"b\n"], [b"c\n"]])
+
+    class Enough(Exception):
+        """Ends what goes on until somebody ends it."""
+
+    written = io.StringIO()
+    printer = container_logs.Printer(written)
+    with pytest.raises(Enough):
+        container_logs.follow_one(
+            "payments", "abcdef0123456789", printer, _until(lives, Enough), pause=0.0
+        )
+
+    assert written.getvalue() == "==> payments <==\na\nb\nc\n"
+
+
+def _until(lives: Iterator[list[bytes]], end: type[Exception]) -> Any:
+    def follow(container: str, since: float) -> Iterator[bytes]:
+        try:
+            yield from next(lives)
+        except StopIteration:
+            raise end from None
+
+    return follow
 
 
 def test_prefixes_are_those_nobody_uses(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,6 +122,18 @@ def test_logs_are_both_streams_without_their_frames(stand_in: StandIn) -> None:
     assert engine.logs("gone") == b""
 
 
+def test_logs_are_followed_until_the_container_ends(stand_in: StandIn) -> None:
+    """Piece by piece without frames, from the moment that was asked for."""
+    frames = b"".join(
+        bytes([1, 0, 0, 0]) + len(text).to_bytes(4, "big") + text for text in (b"one\n", b"two\n")
+    )
+    stand_in.answers["GET", "/containers/abc/logs"] = 200, frames
+
+    assert list(engine.follow("abc", 1.5)) == [b"one\n", b"two\n"]
+    assert "since=1.500000000" in stand_in.asked[0][1]
+    assert list(engine.follow("gone", 1.5)) == []
+
+
 def test_labels_and_values_go_as_json(stand_in: StandIn) -> None:
     """The filters of the API are JSON inside a query."""
     stand_in.answers["GET", "/containers/json"] = 200, b"[]"

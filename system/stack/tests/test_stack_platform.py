@@ -19,9 +19,9 @@ import psycopg
 import pytest
 
 from system.conftest import RunningStack
-from system.stack import process, rolling
+from system.stack import acts, process, rolling
 from system.stack.native import Stack
-from system.stack.parts import PARTS, SERVICES, TITLED_PROGRAMS, with_members
+from system.stack.parts import PARTS, PROGRAMS, SERVICES, TITLED_PROGRAMS, with_members
 from system.stack.state import PROJECT, StateFolder
 
 pytestmark = pytest.mark.platform
@@ -149,7 +149,8 @@ def test_two_of_each_are_restarted_while_they_serve(own: StateFolder) -> None:
     """Every member is ready and known to the others; a rolling restart is never noticed."""
     stack = Stack(own.name, replicas=2, progress=lambda _: None)
     stack.up()
-    expected = with_members(PARTS, 2)
+    expected = with_members(PARTS, own.read()["ports"])
+    assert len(expected) == len(PARTS) + len(PROGRAMS)
     assert {state.part: state.state for state in stack.status()} == dict.fromkeys(expected, "ready")
     target = tomllib.loads(stack.target_file.read_text(encoding="utf-8"))
     before = {member: own.process_of(member) for member in ("gateway-1", "gateway-2", "profile-1")}
@@ -169,7 +170,7 @@ def test_two_of_each_are_restarted_while_they_serve(own: StateFolder) -> None:
     asking = threading.Thread(target=ask)
     asking.start()
     try:
-        restarted = [member for member, _ in rolling.restart(own, ("gateway",))]
+        restarted = [member for member, _ in rolling.restart(own, ("gateway",), acts)]
     finally:
         done.set()
         asking.join()

@@ -50,9 +50,10 @@ def test_a_members_name_says_whose_it_is(name: str, part: str, number: int) -> N
 
 def test_one_of_each_has_the_parts_names() -> None:
     """What was true before there could be several."""
-    assert parts.with_members(parts.PARTS, 1) == list(parts.PARTS)
+    chosen = ports.free(usable=lambda _: True)
+
+    assert parts.with_members(parts.PARTS, chosen) == list(parts.PARTS)
     assert ports.names(1) == ports.NAMES
-    assert parts.replicas_of(ports.free(usable=lambda _: True)) == 1
 
 
 def test_the_first_member_has_the_contracts_port() -> None:
@@ -61,7 +62,7 @@ def test_the_first_member_has_the_contracts_port() -> None:
 
     assert (chosen["gateway"], chosen["profile"]) == (3000, 3004)
     assert chosen["gateway-2"] >= ports.FIRST
-    assert parts.replicas_of(chosen) == 2
+    assert {parts.replicas_of(part, chosen) for part in parts.PROGRAMS} == {2}
     assert set(TWO) - set(ports.NAMES) == {f"{program}-2" for program in parts.PROGRAMS}
 
 
@@ -107,6 +108,27 @@ def test_the_target_names_all_members(tmp_path: Path) -> None:
     assert single["parts"]["replicas"] == "one member of each part"  # type: ignore[index]
     assert set(single["services"]["gateway"]) == {"url"}  # type: ignore[index]
     assert "rolling-restart" not in single["commands"]  # type: ignore[operator]
+
+
+def test_parts_may_differ_in_their_members(tmp_path: Path) -> None:
+    """Each is counted by its own ports; what needs two of each is told what lacks."""
+    chosen = {name: port for name, port in TWO.items() if name != "payments-2"}
+    chosen["gateway-3"] = 1
+
+    values = target_file.document(
+        name="one",
+        project=tmp_path,
+        ports=chosen,
+        credentials=generate(),
+        ca=tmp_path / "ca.pem",
+        logs=tmp_path,
+    )
+
+    assert len(values["services"]["gateway"]["members"]) == 3
+    assert "members" not in values["services"]["payments"]
+    assert {"gateway-3", "auth-2", "payments"} <= values["control"].keys()
+    assert values["parts"]["replicas"] == "one member of payments"
+    assert "rolling-restart" not in values["commands"]
 
 
 @pytest.fixture
@@ -166,7 +188,7 @@ def test_members_are_restarted_one_after_the_other(stack: StateFolder) -> None:
     acts.control(stack, "auth", "start")
     before = {member: stack.process_of(member) for member in ("auth-1", "auth-2")}
 
-    steps = rolling.restart(stack, "auth")
+    steps = rolling.restart(stack, "auth", acts)
     assert next(steps)[0] == "auth-1"
     assert stack.process_of("auth-1") not in (None, before["auth-1"])
     assert stack.process_of("auth-2") == before["auth-2"]
@@ -181,7 +203,7 @@ def test_the_only_member_is_not_restarted_rolling(stack: StateFolder) -> None:
     found = stack.process_of("gateway")
 
     with pytest.raises(StackError, match="--replicas 2"):
-        next(rolling.restart(stack, "gateway"))
+        next(rolling.restart(stack, "gateway", acts))
     assert stack.process_of("gateway") == found
 
 
