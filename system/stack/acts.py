@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from system.stack import process, readiness
 from system.stack.errors import StackError
@@ -53,10 +53,11 @@ def control(state: StateFolder, part: str, action: str) -> None:
         together(members, lambda member: ACTIONS[action](state, member, lock))
 
 
-def together(members: list[str], act: Callable[[str], None]) -> None:
+def together(members: Sequence[str], act: Callable[[str], None]) -> None:
     """Act on all members at once; the first error is raised when all are done."""
-    if len(members) == 1:
-        act(members[0])
+    if len(members) < 2:
+        for member in members:
+            act(member)
         return
     from concurrent.futures import ThreadPoolExecutor  # costs 10 ms, which one member need not pay
 

@@ -7,12 +7,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from system.stack import acts, environment, ports, process, programs, target_file
+from system.stack import acts, environment, ports, process, programs, scaling, target_file
 from system.stack.acts import PartFailed
 from system.stack.credentials import Credentials, generate
 from system.stack.errors import NotInstalled, StackError, UnknownPart
@@ -29,6 +29,7 @@ from system.stack.parts import (
     TITLED_PROGRAMS,
     member_names,
     part_of,
+    port_name,
     with_members,
 )
 from system.stack.state import MARKER, StateFolder
@@ -207,6 +208,84 @@ class Stack:
             self._settle()
         return changed
 
+    def scale(self, wanted: Mapping[str, int]) -> None:
+        """Change how many of the gateway and of each service run, while they serve.
+
+        Raises:
+            StackNotThere: the stack was not started.
+            StackError: it cannot be done without an interruption; nothing was changed. Or a new
+                member did not come up; the new ones were ended.
+        """
+        self.state.read()  # before the lock, which would make the folder
+        with self.state.held(alone=True) as lock:
+            self._recall()
+            plan = scaling.plan(self._ports, wanted)
+            self._start_further(plan, lock)
+            if plan.edge == "more":
+                self._reload_edge()
+            for member in plan.restarted:
+                acts.end(self.state, member, quick=False)
+                self._start_member(member, lock)
+            if plan.edge == "fewer":
+                self._reload_edge()
+            acts.together(plan.ended, lambda member: acts.end(self.state, member, quick=False))
+            self._forget(plan.ended, plan.returned)
+            for member in with_members(PROGRAMS, self._ports):  # what a later start needs to know
+                self.state.keep_launch(self._launch(member))
+            self._write_target()
+
+    def _start_further(self, plan: scaling.Plan, lock: int) -> None:
+        """Start the new members of a plan; the ports of those that are to end are given up."""
+        before = self._ports
+        further = ports.free(
+            map(port_name, plan.started),
+            usable=lambda port: port not in before.values() and ports.available(port),
+        )
+        gone = set(map(port_name, plan.ended))
+        self._ports = {n: p for n, p in before.items() if n not in gone} | further
+        for member, name in plan.renamed.items():
+            self.state.rename(member, name)
+        try:
+            for member in plan.started:
+                acts.spawn(self.state, self._launch(member), lock)
+            for member in plan.started:
+                acts.wait_until_ready(self.state, member, strict=True)
+                self._say(f"  {member:<18} ready")
+        except BaseException:
+            with undisturbed():
+                acts.together(plan.started, lambda member: acts.end(self.state, member, quick=True))
+                self._forget(plan.started, {new: old for old, new in plan.renamed.items()})
+                self._ports = before
+                for member in plan.renamed:
+                    self.state.keep_launch(self._launch(member))
+            raise
+        self.state.write({**self.state.read(), "ports": self._ports})
+
+    def _start_member(self, member: str, lock: int) -> None:
+        acts.spawn(self.state, self._launch(member), lock)
+        acts.wait_until_ready(self.state, member, strict=True)
+        self._say(f"  {member:<18} knows the others")
+
+    def _forget(self, members: Iterable[str], renamed: Mapping[str, str]) -> None:
+        for member in members:
+            self.state.forget(member)
+        for member, name in renamed.items():
+            self.state.rename(member, name)
+
+    def _reload_edge(self) -> None:
+        """Render the edge with the gateways there are now, and have it follow."""
+        from system.stack import edge
+
+        self.state.keep_launch(self._launch("edge"))
+        found = self.state.process_of("edge")
+        if found is None:
+            return  # whoever starts it finds the new configuration
+        try:
+            edge.reload(found)
+        except StackError as error:
+            raise PartFailed(self.state, "edge", str(error)) from error
+        self._say(f"  {'edge':<18} reloaded")
+
     def execute(self, service: str, statement: str) -> None:
         """Run a statement in a service's database as the cluster's superuser (for defects)."""
         import psycopg
@@ -266,8 +345,7 @@ class Stack:
                 for task in tasks:
                     task.cancel()
                 raise
-        state.target_file.touch(mode=0o600)
-        state.target_file.write_text(self._target_text(), encoding="utf-8")
+        self._write_target()
         state.mark("up")
 
     def _submit_all(
@@ -441,8 +519,8 @@ class Stack:
     def _public_origin(self) -> str:
         return environment.public_origin(self._ports)
 
-    def _target_text(self) -> str:
-        return target_file.render(
+    def _write_target(self) -> None:
+        text = target_file.render(
             target_file.document(
                 name=self.name,
                 project=self.state.project,
@@ -453,6 +531,8 @@ class Stack:
                 upstream_timeout_ms=self._upstream_timeout_ms,
             )
         )
+        self.state.target_file.touch(mode=0o600)
+        self.state.target_file.write_text(text, encoding="utf-8")
 
     def _state_of(self, member: str) -> PartState:
         from system.stack import readiness

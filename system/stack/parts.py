@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 SERVICES = ("auth", "payments", "admin", "profile")
 DATABASES = tuple(f"postgres-{service}" for service in SERVICES)
 PROGRAMS = (*SERVICES, "gateway")  # our own Python processes
+MOST_REPLICAS = 8  # of each of them
 PARTS = ("edge", "gateway", *SERVICES, *DATABASES, "rabbitmq", "redis")
 
 # The legacy database, which is started on demand only (`python -m system legacy up`).

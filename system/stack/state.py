@@ -159,6 +159,21 @@ class StateFolder:
         """Note how a part is started, before it is."""
         self._write(self.path / "run" / f"{launch.part}.json", launch.to_json())
 
+    def rename(self, member: str, name: str) -> None:
+        """Call a member otherwise, when the others of its part come or go; it runs on as it is.
+
+        How it is started is to be noted again, since that holds the name.
+        """
+        for folder in (self.path / "run", self.logs):
+            for kind in ("json", "plain.json", "pid", "log"):
+                with contextlib.suppress(FileNotFoundError):
+                    (folder / f"{member}.{kind}").rename(folder / f"{name}.{kind}")
+
+    def forget(self, member: str) -> None:
+        """A member that has ended does not come back; its log stays."""
+        for path in (self.path / "run").glob(f"{member}.*"):
+            path.unlink()
+
     def launches(self) -> list[str]:
         """The members that were to be started, in the parts' order."""
         order = {part: place for place, part in enumerate((*PARTS, *OPTIONAL))}

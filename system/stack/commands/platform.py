@@ -17,7 +17,7 @@ from system.stack.commands.words import (
     in_containers,
 )
 from system.stack.errors import StackError
-from system.stack.parts import PARTS, PROGRAMS, part_of
+from system.stack.parts import MOST_REPLICAS, PARTS, PROGRAMS, part_of
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from system.stack.state import StateFolder
 
 _MEBIBYTE = 1024 * 1024
-_MOST_REPLICAS = 8
 _ACTIONS = ("stop", "start", "restart", "kill", "pause", "resume", "lend")
 
 
@@ -51,7 +50,7 @@ def add(commands: Commands) -> None:
         type=_replicas,
         default=1,
         metavar="N",
-        help=f"how many of the gateway and of each service ({_MOST_REPLICAS} at most; 1)",
+        help=f"how many of the gateway and of each service ({MOST_REPLICAS} at most; 1)",
     )
     up.add_argument(
         "--containers",
@@ -122,6 +121,18 @@ def add(commands: Commands) -> None:
         help="member by member, of PART, or of the gateway and all services",
     )
 
+    scale = command(
+        commands,
+        "scale",
+        _scale,
+        "change how many of the gateway and of each service run, while they serve",
+        "  python -m system scale gateway=3\n  python -m system scale gateway=2 auth=2\n\n"
+        "New members serve before anybody asks them, and nobody asks those that end. The edge is\n"
+        "reloaded when the gateways change; local processes that call a service learn of its\n"
+        "members by a restart, one after the other. The target file is written again.",
+    )
+    scale.add_argument("numbers", nargs="+", metavar="PART=N", help=", ".join(PROGRAMS))
+
 
 def _part(name: str) -> str:
     if part_of(name) not in PARTS:
@@ -130,8 +141,8 @@ def _part(name: str) -> str:
 
 
 def _replicas(text: str) -> int:
-    if not text.isdigit() or not 1 <= int(text) <= _MOST_REPLICAS:
-        raise argparse.ArgumentTypeError(f"{text!r}, expected 1 to {_MOST_REPLICAS}")
+    if not text.isdigit() or not 1 <= int(text) <= MOST_REPLICAS:
+        raise argparse.ArgumentTypeError(f"{text!r}, expected 1 to {MOST_REPLICAS}")
     return int(text)
 
 
@@ -281,6 +292,13 @@ def _restart(options: argparse.Namespace) -> int:
     for member in _acts(state).members_of(state, options.part):
         found = state.process_of(member)  # none where it runs in a container
         print(f"{member} serves again" + (f", process {found.pid}" if found else ""))
+    return DONE
+
+
+def _scale(options: argparse.Namespace) -> int:
+    from system.stack import scaling
+
+    _stack(options.stack).scale(scaling.wanted(options.numbers))
     return DONE
 
 
