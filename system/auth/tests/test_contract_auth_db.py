@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
+import secrets
 import uuid
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import asyncpg
+import httpx
+import msgspec
 import pytest
 
+from system.auth.adapters.seed import ACCOUNTS, seed
+from system.auth.adapters.seed import PASSWORD as SEEDED
 from system.auth.adapters.tidying import OVER
 from system.auth.tests.platform_client import PASSWORD, Client
+from system.platform.config import load
 from system.platform.database import Database
 from system.platform.tidying import Tidying
 
 pytestmark = pytest.mark.platform
 
+_PROJECT = Path(__file__).resolve().parents[3]
 TIME = "timestamp(3) with time zone"
 # `?` is nullable, as in the contract.
 COLUMNS = {
@@ -116,8 +127,8 @@ _DEFAULTS_TOLD = {"status", "email_verified", "version", "is_revoked"}
 
 
 @pytest.mark.parametrize("table", COLUMNS)
-async def test_r2_3_columns_are_the_contracted_ones(auth_db: Any, table: str) -> None:
-    """Exactly the columns of 2.1, with their types, nulls and defaults (R2.3-R2.10)."""
+async def test_r2_3_to_r2_10_columns_are_the_contracted_ones(auth_db: Any, table: str) -> None:
+    """Exactly the columns of 2.1, with their types, nulls and defaults."""
     rows = await auth_db.fetch(
         """SELECT a.attname, format_type(a.atttypid, a.atttypmod) AS type, a.attnotnull,
                   pg_get_expr(d.adbin, d.adrelid) AS default
@@ -137,7 +148,7 @@ async def test_r2_3_columns_are_the_contracted_ones(auth_db: Any, table: str) ->
 
 
 @pytest.mark.parametrize("table", KEYS)
-async def test_r2_4_keys_and_what_deletion_does(auth_db: Any, table: str) -> None:
+async def test_r2_3_to_r2_10_keys_and_what_deletion_does(auth_db: Any, table: str) -> None:
     """Primary, unique and foreign keys with their delete actions, and the indexes asked for."""
     rows = await auth_db.fetch(
         """SELECT c.contype::text AS kind, c.confdeltype::text AS act,
@@ -175,7 +186,9 @@ async def test_r2_4_keys_and_what_deletion_does(auth_db: Any, table: str) -> Non
         "UPDATE login_throttles SET scope = 'other'",
     ],
 )
-async def test_r2_9_constraints_refuse(client: Client, auth_db: Any, statement: str) -> None:
+async def test_r2_3_r2_5_r2_7_r2_9_constraints_refuse(
+    client: Client, auth_db: Any, statement: str
+) -> None:
     """Upper case, tokens in clear, two active keys and unknown words cannot be stored."""
     await client.register()  # so that there is a token
     await client.login(f"{uuid.uuid4()}@x.test")  # and a counter
@@ -192,7 +205,136 @@ async def test_r2_9_constraints_refuse(client: Client, auth_db: Any, statement: 
         await transaction.rollback()
 
 
-async def test_r2_23_seed_is_there_with_its_events(auth_db: Any) -> None:
+async def test_r2_5_r2_6_what_a_session_leaves(client: Client, auth_db: Any) -> None:
+    """Hashes of its tokens, the spent one with the moment it was spent; its device."""
+    email, device = f"{uuid.uuid4()}@x.test", "laptop.1"
+    account = await client.auth(
+        "/auth/register", {"email": email, "password": PASSWORD, "name": "C"}
+    )
+    answer = await client.send(
+        "auth",
+        "POST",
+        "/auth/login",
+        json={"email": email, "password": PASSWORD},
+        headers={"X-Device-ID": device, "User-Agent": "agent/1"},
+    )
+    first = answer.json()["data"]["refreshToken"]
+    second = (await client.refresh(first))["refreshToken"]
+
+    rows = await auth_db.fetch(
+        """SELECT t.token_hash, t.last_used_at IS NOT NULL AS spent, t.is_revoked,
+                  t.expires_at - t.created_at AS life, t.token_family = s.id AS family
+           FROM refresh_tokens t JOIN sessions s ON s.id = t.token_family
+           JOIN devices d ON d.id = s.device_ref
+           WHERE t.user_id = $1 AND d.device_id = $2 AND d.user_agent = 'agent/1'""",
+        account["user"]["id"],
+        device,
+    )
+    assert {row["token_hash"]: (row["spent"], row["is_revoked"]) for row in rows} == {
+        hashlib.sha256(first.encode()).hexdigest(): (True, False),
+        hashlib.sha256(second.encode()).hexdigest(): (False, False),
+    }
+    assert {(row["life"].days, row["family"]) for row in rows} == {(7, True)}
+
+
+async def test_r2_7_r2_8_what_logins_leave(client: Client, auth_db: Any) -> None:
+    """A counter of each scope under a hash; a known client for the address and for the device."""
+    account = await client.register()
+    email, address = account["user"]["email"], f"127.0.29.{secrets.randbelow(250) + 1}"
+    transport = httpx.AsyncHTTPTransport(local_address=address)
+    began = datetime.now(UTC)
+    async with httpx.AsyncClient(transport=transport, timeout=10) as stranger:
+        for _ in range(2):
+            await stranger.post(
+                client.stack.services["auth"] + "/auth/login",
+                json={"email": email, "password": "wrong"},
+            )
+    await client.send(
+        "auth",
+        "POST",
+        "/auth/login",
+        json={"email": email, "password": PASSWORD},
+        headers={"X-Device-ID": "laptop.1"},
+    )
+
+    rows = await auth_db.fetch(
+        "SELECT * FROM login_throttles WHERE first_failure_at >= $1", began - timedelta(seconds=1)
+    )
+    assert {(row["scope"], row["failures"]) for row in rows} == {
+        ("pair", 2),
+        ("account", 2),
+        ("address", 2),
+    }
+    assert all(re.fullmatch("[0-9a-f]{64}", row["key"]) for row in rows)
+    assert [row["next_try_at"] is not None for row in rows if row["scope"] == "pair"] == [True]
+    clients = await auth_db.fetch(
+        "SELECT client, last_success_at >= $2 AS new FROM known_clients WHERE user_id = $1",
+        account["user"]["id"],
+        began - timedelta(seconds=1),
+    )
+    assert {tuple(row) for row in clients} == {(client.stack.exempt, True), ("laptop.1", True)}
+
+
+async def test_r2_10_what_a_rotation_leaves(client: Client, auth_db: Any) -> None:
+    """Which key followed which, who wanted it and why."""
+    account = client.stack.account("admin")
+    admin = await client.login(account["email"], account["password"])
+    old = await auth_db.fetchval("SELECT kid FROM signing_keys WHERE kind = 'jwt' AND is_active")
+
+    answer = await client.send(
+        "gateway",
+        "POST",
+        "/api/auth/admin/secrets/rotate",
+        admin["accessToken"],
+        json={"type": "jwt", "reason": "a leak"},
+    )
+
+    new = answer.json()["data"]["rotated"]["jwt"]["kid"]
+    rows = await auth_db.fetch(
+        """SELECT kind, old_kid, triggered_by, reason, rotated_at > now() - interval '1 minute'
+           FROM key_rotations WHERE new_kid = $1""",
+        new,
+    )
+    assert [tuple(row) for row in rows] == [("jwt", old, admin["user"]["id"], "a leak", True)]
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+async def test_r2_24_no_seed_in_production_unless_allowed(
+    client: Client, auth_db: Any, allowed: bool
+) -> None:
+    """Without ALLOW_DEMO_CREDENTIALS nothing is written, not even a password reset."""
+    settings = load("auth", {"AUTH_DATABASE_URL": client.stack.database("auth")})
+    settings = msgspec.structs.replace(settings, production=True, allow_demo_credentials=allowed)
+    ask = "SELECT id, password_hash FROM users WHERE email LIKE '%@example.com' ORDER BY email"
+    before = [tuple(row) for row in await auth_db.fetch(ask)]
+    transaction = auth_db.transaction()
+    await transaction.start()
+    try:
+        assert await seed(auth_db, settings) is allowed
+        after = [tuple(row) for row in await auth_db.fetch(ask)]
+    finally:
+        await transaction.rollback()
+
+    assert len(before) == 3
+    assert [row[0] for row in after] == [row[0] for row in before]
+    assert [old[1] != new[1] for old, new in zip(before, after, strict=True)] == [allowed] * 3
+
+
+def test_r2_24_documents_name_no_other_demo_credentials() -> None:
+    """Every address of example.com in a document is one of the seed's, and so is its password."""
+    documents = [_PROJECT / "README.md", *(_PROJECT / "docs").rglob("*.md")]
+    said = [document.read_text(encoding="utf-8") for document in documents]
+    addresses = {found for text in said for found in re.findall(r"[\w.+-]+@example\.com", text)}
+    passwords = {
+        found for text in said for found in re.findall(r"password\W+\"([^\"\n]+)\"", text, re.I)
+    }
+
+    assert addresses <= {email for email, _, _ in ACCOUNTS}
+    assert addresses, "no document names one: this test reads the wrong files"
+    assert passwords <= {SEEDED, "…"}
+
+
+async def test_r2_23_r3_23_seed_is_there_with_its_events(auth_db: Any) -> None:
     """Three accounts, verified, with `user.created` of origin seed and nobody as actor."""
     rows = await auth_db.fetch(
         """SELECT u.email, u.name, u.role::text, u.status::text, u.email_verified,
