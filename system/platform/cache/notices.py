@@ -33,7 +33,9 @@ class PostgresNotices:
         self._connection: Any = None  # asyncpg ships no types
         self._heard: Callable[[], None] = _ignore
         self._keeper: asyncio.Task[None] | None = None
+        # Of the present line: what one line's end has set must not end the next one.
         self._lost = asyncio.Event()
+        self._turn = asyncio.Lock()
 
     @property
     def listening(self) -> bool:
@@ -53,14 +55,15 @@ class PostgresNotices:
             # The write that asks for this has just used the database; another process that lost
             # its own line is in doubt by itself.
             _log.warning("cache notice not sent: no connection to the database; trying again")
-            self._lost.set()
             return
+        connection, lost = self._connection, self._lost
         try:
-            async with asyncio.timeout(_ANNOUNCE_TIMEOUT_S):
-                await self._connection.execute(f"NOTIFY {CHANNEL}")
+            # One statement at a time is all that a connection takes.
+            async with asyncio.timeout(_ANNOUNCE_TIMEOUT_S), self._turn:
+                await connection.execute(f"NOTIFY {CHANNEL}")
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
             _log.warning("cache notice not sent: the database did not take it")
-            self._lost.set()
+            lost.set()
 
     async def close(self) -> None:
         """See `Notices.close`."""
@@ -72,18 +75,18 @@ class PostgresNotices:
 
     async def _keep_listening(self, first_try: asyncio.Event) -> None:
         while True:
-            self._lost.clear()
+            lost = asyncio.Event()
             try:
                 connection = await asyncpg.connect(self._url, timeout=_CONNECT_TIMEOUT_S)
-                connection.add_termination_listener(self._on_lost)
+                connection.add_termination_listener(_setter(lost))
                 await connection.add_listener(CHANNEL, self._on_notice)
-                self._connection = connection
             except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
                 first_try.set()
                 await asyncio.sleep(_RETRY_S)
                 continue
+            self._connection, self._lost = connection, lost
             first_try.set()
-            await self._lost.wait()
+            await lost.wait()
             await self._drop()
             self._heard()
 
@@ -96,8 +99,12 @@ class PostgresNotices:
     def _on_notice(self, *_: object) -> None:
         self._heard()
 
-    def _on_lost(self, *_: object) -> None:
-        self._lost.set()
+
+def _setter(event: asyncio.Event) -> Callable[..., None]:
+    def on_lost(*_: object) -> None:
+        event.set()
+
+    return on_lost
 
 
 def _ignore() -> None:

@@ -13,6 +13,8 @@ import pytest
 
 from system.platform.cache.notices import PostgresNotices
 
+_MANY = 20
+
 
 class Stack(Protocol):
     """What these tests use of the fixture `stack`."""
@@ -62,6 +64,35 @@ async def test_a_lost_line_counts_as_a_notice(stack: Stack) -> None:
             )
         await until(lambda: bool(heard))
         await until(lambda: notices.listening)
+
+
+@pytest.mark.platform
+async def test_many_announce_at_once(stack: Stack) -> None:
+    """Writes side by side share the line: each is heard, and the line stays (R6.9)."""
+    heard: list[None] = []
+    async with listening(stack, lambda: heard.append(None)) as notices:
+        await asyncio.gather(*(notices.announce() for _ in range(_MANY)))
+        await until(lambda: len(heard) == _MANY)
+
+        assert notices.listening
+
+
+@pytest.mark.platform
+async def test_a_line_that_took_no_announcement_is_replaced_once(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One doubt, then a new line that stays and takes announcements again (R0.10)."""
+    heard: list[None] = []
+    async with listening(stack, lambda: heard.append(None)) as notices:
+        with monkeypatch.context() as hurried:
+            hurried.setattr("system.platform.cache.notices._ANNOUNCE_TIMEOUT_S", 0)
+            await notices.announce()
+        await until(lambda: bool(heard))
+        await until(lambda: notices.listening)
+        await notices.announce()
+        await until(lambda: len(heard) == 2)
+
+        assert notices.listening
 
 
 async def test_without_a_database_it_only_waits() -> None:
