@@ -11,21 +11,24 @@ may be in force: it is there before the first rule, and goes after the last.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import time
 import uuid
 
 from system.stack import disturbed_way
 from system.stack import docker_engine as engine
+from system.stack.acts import together
 from system.stack.container_acts import (
     PROJECT_LABEL,
     PartFailed,
     containers_of,
+    members_of,
     project_of,
     tail,
 )
 from system.stack.errors import StackError, UnknownPart
-from system.stack.parts import PROGRAMS, SERVICES, database_of
+from system.stack.parts import PROGRAMS, SERVICES, database_of, part_of
 from system.stack.state import StateFolder
 
 ACTS = ("cut", "slow", "lose", "heal")
@@ -47,7 +50,7 @@ def port_of(part: str, dependency: str) -> int:
     Raises:
         UnknownPart: the part has no such dependency.
     """
-    if found := WAYS.get((part, dependency)):
+    if found := WAYS.get((part_of(part), dependency)):
         return found
     raise UnknownPart(
         f"{part} does not talk to {dependency}; expected one of {', '.join(PROGRAMS)}, and "
@@ -61,6 +64,7 @@ def disturb(
     """Cut, slow, lose or heal; replaces what was in force, and returns when it is.
 
     Args:
+        part: the part's name, which means all its members, or a member's.
         amount: milliseconds each way (slow), percent of the packets each way (lose).
 
     Raises:
@@ -71,26 +75,40 @@ def disturb(
     port = port_of(part, dependency)
     image = state.read()[IMAGE]
     words = [str(port), act] + ([] if amount is None else [f"{amount:g}"])
-    with state.held(alone=False), state.part_held(part):
-        for container in containers_of(state, part):
+
+    def on(member: str) -> None:
+        for container in containers_of(state, member):
             labels = {
                 PROJECT_LABEL: project_of(state),
                 CONTAINER_LABEL: container,
                 WAY_LABEL: dependency,
             }
-            before = [str(helper["Id"]) for helper in engine.containers(labels)]
-            runs = engine.inspect(container)["State"]["Running"]
-            if not runs and act != "heal":
-                raise PartFailed(part, "does not run, so nothing can be disturbed", "(none)")
-            if act == "heal" and not (before and runs):
-                _remove(before)
-                continue
-            helper = _create(image, container, labels, words)
-            _remove(before)  # whatever waits in a queue of theirs is sent again
-            engine.act(helper, "start")
-            _wait_until_in_force(part, helper)
-            if act == "heal":
-                _remove([helper])
+            _disturb(member, container, labels, image, words)
+
+    members = members_of(state, part)
+    with state.held(alone=False), contextlib.ExitStack() as held:
+        for member in members:
+            held.enter_context(state.part_held(member))
+        together(members, on)
+
+
+def _disturb(
+    member: str, container: str, labels: dict[str, str], image: str, words: list[str]
+) -> None:
+    healing = words[1] == "heal"
+    before = [str(helper["Id"]) for helper in engine.containers(labels)]
+    runs = engine.inspect(container)["State"]["Running"]
+    if not runs and not healing:
+        raise PartFailed(member, "does not run, so nothing can be disturbed", "(none)")
+    if healing and not (before and runs):
+        _remove(before)
+        return
+    helper = _create(image, container, labels, words)
+    _remove(before)  # whatever waits in a queue of theirs is sent again
+    engine.act(helper, "start")
+    _wait_until_in_force(member, helper)
+    if healing:
+        _remove([helper])
 
 
 def _create(image: str, container: str, labels: dict[str, str], words: list[str]) -> str:

@@ -261,6 +261,28 @@ def test_one_fault_for_each_way_is_in_force(state: StateFolder, helpers: FakeEng
     assert words() == [["5672", "lose", "2.5"]]
 
 
+def test_a_fault_is_of_all_members_or_of_one(state: StateFolder, helpers: FakeEngine) -> None:
+    """The part's name means all its containers, a member's name its own."""
+    state.write({**state.read(), "ports": {"payments": 1, "payments-2": 2}})
+    first = helpers.containers["abcdef0123456789"]
+    first["Labels"][container_acts.NUMBER_LABEL] = "1"
+    second = {**first["Labels"], container_acts.NUMBER_LABEL: "2"}
+    helpers.add("fedcba9876543210", second, {})
+
+    def disturbed() -> set[str]:
+        bodies = [c["body"]["HostConfig"] for c in helpers.containers.values() if "body" in c]
+        return {body["NetworkMode"] for body in bodies}
+
+    network_faults.disturb(state, "payments-2", "redis", "cut")
+    assert disturbed() == {"container:fedcba9876543210"}
+
+    network_faults.disturb(state, "payments", "redis", "cut")
+    assert disturbed() == {"container:fedcba9876543210", "container:abcdef0123456789"}
+
+    network_faults.disturb(state, "payments", "redis", "heal")
+    assert disturbed() == set()
+
+
 def test_the_note_is_there_before_the_rules_and_goes_after_them(
     state: StateFolder, helpers: FakeEngine
 ) -> None:
