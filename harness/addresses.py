@@ -178,17 +178,22 @@ def _carry_both(
                 return  # the program sees its connection end, as it would see a refusal
             open_now.add(far)
             with far:
-                far.settimeout(None)
-                back = threading.Thread(target=_carry, args=(far, near), daemon=True)
-                back.start()
-                _carry(near, far)
-                back.join()
+                carry(near, far)
             open_now.discard(far)
     finally:
         open_now.discard(near)
 
 
-def _carry(source: socket.socket, sink: socket.socket) -> None:
+def carry(near: socket.socket, far: socket.socket) -> None:
+    """Carry bytes between two connections, both ways, until both have ended."""
+    far.settimeout(None)
+    back = threading.Thread(target=_carry_on, args=(far, near), daemon=True)
+    back.start()
+    _carry_on(near, far)
+    back.join()
+
+
+def _carry_on(source: socket.socket, sink: socket.socket) -> None:
     """Carry bytes until the source ends, and tell the sink so."""
     try:
         while piece := source.recv(_PIECE):

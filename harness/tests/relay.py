@@ -7,6 +7,8 @@ import socket
 import threading
 from collections.abc import Iterator
 
+from harness.addresses import carry
+
 
 @contextlib.contextmanager
 def relay(place: tuple[str, int]) -> Iterator[tuple[str, list[str]]]:
@@ -46,15 +48,4 @@ def _serve(near: socket.socket, place: tuple[str, int], lines: list[str]) -> Non
         if words[0] != "PROXY" or len(words) != 6:
             return
         with socket.create_connection(place, 10, source_address=(words[2], 0)) as far:
-            back = threading.Thread(target=_carry, args=(far, near), daemon=True)
-            back.start()
-            _carry(near, far)
-            back.join()
-
-
-def _carry(source: socket.socket, sink: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while piece := source.recv(65536):
-            sink.sendall(piece)
-    with contextlib.suppress(OSError):
-        sink.shutdown(socket.SHUT_WR)
+            carry(near, far)
