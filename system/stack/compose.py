@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -77,7 +78,7 @@ class Project:
         folder: readable by its owner only.
         env_file: for `docker compose --env-file`.
         files: what the containers see of the host.
-        additions: further compose file, there only where parts have several members.
+        additions: a compose file of the relay's further ports.
     """
 
     def __init__(self, state: StateFolder) -> None:
@@ -137,9 +138,7 @@ class Project:
         self._write_load_target()
         values = self._values(credentials, public, prefixes, upstream_timeout_ms)
         values |= {f"{part.upper()}_REPLICAS": str(replicas) for part in PROGRAMS}
-        self.additions.unlink(missing_ok=True)
-        if further := relayed.additions(self.name, replicas):
-            _write(self.additions, json.dumps(further), 0o600)
+        _write(self.additions, json.dumps(relayed.additions(self.name, replicas)), 0o600)
         lines = [f"{name}={_quoted(value)}" for name, value in {**values, **(images or {})}.items()]
         _write(self.env_file, "\n".join(lines) + "\n", 0o600)
         self._state.point()
@@ -151,19 +150,21 @@ class Project:
             *compose_command(),
             "--env-file",
             str(self.env_file),
-            *(
-                part
-                for file in (FILE, self.additions)
-                if file.exists()
-                for part in ("-f", str(file))
-            ),
+            "-f",
+            str(FILE),
+            "-f",
+            str(self.additions),
             "-p",
             self.name,
             *(option for profile in profiles for option in ("--profile", profile)),
         ]
 
-    def _compose_files(self) -> list[Path]:
-        return [FILE, self.additions] if self.additions.exists() else [FILE]
+    def set_replicas(self, replicas: Mapping[str, int]) -> None:
+        """Change how many of some parts the env file asks for."""
+        text = self.env_file.read_text(encoding="utf-8")
+        for part, number in replicas.items():
+            text = re.sub(rf"(?m)^({part.upper()}_REPLICAS)=.*$", rf"\1='{number}'", text)
+        _write(self.env_file, text, 0o600)
 
     def _values(
         self,

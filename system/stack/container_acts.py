@@ -42,6 +42,7 @@ _START_SECONDS = 180.0  # a busy machine is slow, not broken; a part that ends i
 _SETTLE_SECONDS = 2.0
 _POLL_SECONDS = 0.05
 _LOG_BYTES = 4000
+_REFUSING = ("sleep", "infinity")  # nobody listens, so whoever connects is refused
 
 
 class PartFailed(StackError):
@@ -121,7 +122,7 @@ def kill(state: StateFolder, part: str) -> None:
 
 def start(state: StateFolder, part: str) -> None:
     """Start a part if it does not run, and wait until it serves."""
-    _clear_place(state, part)
+    clear_place(state, part)
     for container in containers_of(state, part):
         engine.act(container, "start")
     wait_until_ready(state, part, strict=False)
@@ -228,7 +229,7 @@ def _leave(
     state: StateFolder,
     part: str,
     end: Callable[[str], None],
-    command: Sequence[str] = ("sleep", "infinity"),
+    command: Sequence[str] = _REFUSING,
 ) -> None:
     """End a part's containers, and have their place held by one that runs a command."""
     for container in containers_of(state, part):
@@ -242,9 +243,18 @@ def _leave(
 
 
 def _place_holder(
-    state: StateFolder, part: str, facts: dict[str, Any], command: Sequence[str]
+    state: StateFolder,
+    part: str,
+    facts: dict[str, Any],
+    command: Sequence[str],
+    *,
+    named: bool = True,
 ) -> str:
-    """A container of the same image that will run a command at the same addresses."""
+    """A container of the same image that will run a command at the same addresses.
+
+    Args:
+        named: also under the same names.
+    """
     ranged = {
         network["Name"]
         for network in engine.networks({PROJECT_LABEL: project_of(state)})
@@ -254,6 +264,8 @@ def _place_holder(
         name: endpoint_of(seen, facts["Id"], with_address=name in ranged)
         for name, seen in facts["NetworkSettings"]["Networks"].items()
     }
+    if not named:
+        endpoints = {name: {**seen, "Aliases": []} for name, seen in endpoints.items()}
     first = next(iter(endpoints), "none")
     holder = engine.create(
         f"{project_of(state)}-in-place-of-{part}-{facts['Id'][:8]}",
@@ -302,7 +314,25 @@ def _wait_until_listening(state: StateFolder, part: str) -> None:
         time.sleep(_POLL_SECONDS)
 
 
-def _clear_place(state: StateFolder, part: str) -> None:
+def remove(state: StateFolder, member: str, *, stay: bool = False) -> None:
+    """End a member in good order, for good.
+
+    Args:
+        stay: its address refuses, without a name, until `clear_place`; for those who know it.
+    """
+    for container in containers_of(state, member):
+        facts = engine.inspect(container)
+        holder = ""
+        if stay and facts["State"]["Running"]:
+            holder = _place_holder(state, member, facts, _REFUSING, named=False)
+        _stop(member, container)
+        if holder:
+            engine.act(holder, "start")
+        engine.remove(container)
+
+
+def clear_place(state: StateFolder, part: str) -> None:
+    """Remove whoever holds the place of a part."""
     labels = {PROJECT_LABEL: project_of(state), STAND_IN_LABEL: part}
     for holder in engine.containers(labels):
         engine.remove(str(holder["Id"]))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ipaddress
 import os
 import shutil
+import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from subprocess import CalledProcessError
 from typing import Any
@@ -14,9 +15,11 @@ from typing import Any
 from system.stack import (
     compose,
     container_acts,
+    lifetime,
     network_faults,
     readiness,
     relayed,
+    scaling,
     target_file,
 )
 from system.stack import docker_engine as engine
@@ -26,15 +29,19 @@ from system.stack.container_acts import (
     SERVICE_LABEL,
     PartFailed,
 )
-from system.stack.environment import UPSTREAM_TIMEOUT_MS, public_origin
+from system.stack.environment import UPSTREAM_TIMEOUT_MS
 from system.stack.errors import NotInstalled, StackError
-from system.stack.lifetime import PartState, as_many, print_line, this_process, undisturbed
+from system.stack.lifetime import PartState, undisturbed
 from system.stack.parts import (
     LEGACY,
     OPTIONAL,
     PARTS,
+    PROGRAMS,
     SERVICES,
+    member_names,
+    part_of,
     port_name,
+    replicas_of,
     with_members,
 )
 from system.stack.ports import STANDARD, free
@@ -47,17 +54,13 @@ KIND = "containers"  # in the stack's document; that of a native one says nothin
 RELAY = "relay"
 TRIAL_FILE = compose.FILE.with_name("compose.trial.yaml")
 _READY_SECONDS = 180.0
+_EDGE_SECONDS = 30.0  # it looks every half second, and waits a while for who may come back
 _EDGE = ("edge-https", "edge-http")
 _ON_CLASH = "address already in use", "port is already allocated", "Pool overlaps"
 
 
-class Stack:
-    """One reference platform in containers, known by its name; used as `native.Stack` is.
-
-    A stack belongs to the process that starts it and is ended by the next plain ``down`` when
-    that process has died; ``detached`` ones stay until they are ended by name. With ``replicas``
-    above 1 the gateway and each service run so many times.
-    """
+class Stack(lifetime.Stack):
+    """A reference platform in containers; used as `native.Stack` is."""
 
     def __init__(
         self,
@@ -68,65 +71,14 @@ class Stack:
         detached: bool = False,
         progress: Callable[[str], None] | None = None,
     ) -> None:
-        self.name = name
-        self.state = StateFolder(name)
+        super().__init__(
+            name,
+            replicas=replicas,
+            upstream_timeout_ms=upstream_timeout_ms,
+            detached=detached,
+            progress=progress,
+        )
         self._project = compose.Project(self.state)
-        self._replicas = replicas
-        self._upstream_timeout_ms = upstream_timeout_ms
-        self._detached = detached
-        self._say = progress or print_line
-
-    @property
-    def target_file(self) -> Path:
-        """The target file, written when the platform is up."""
-        return self.state.target_file
-
-    def up(self) -> None:
-        """Start the platform and wait until every part is ready; nothing to do when it is.
-
-        Raises:
-            NotInstalled: there is no engine; says what to do.
-            StackError: it did not come up; what was started has been ended, the logs are kept.
-            KeyboardInterrupt: passed on after everything was ended and removed.
-        """
-        began = time.monotonic()
-        if not engine.reachable():
-            raise NotInstalled(no_engine())
-        ours = not self.state.exists()  # what is there now is ended only once we know it is not up
-        try:
-            with self.state.held(alone=True):
-                if self._is_up():
-                    as_many(self.state, self._replicas)
-                    self._say(f"stack {self.name!r} is up already: {self.state.path}")
-                    return
-                ours = True
-                self._end_everything()
-                self._start_everything(began)
-        except StackError:
-            if ours:
-                with undisturbed():
-                    self.save_logs(self.state.logs)
-                    self._end_everything()
-                    self.state.mark("failed")  # the logs stay for who wants to know why
-            raise
-        except BaseException:
-            if ours:
-                with undisturbed():
-                    self._end_everything()
-                    self.state.remove()
-            raise
-        origin = public_origin(self.state.read()["ports"])
-        self._say(f"up after {time.monotonic() - began:.1f} s: {origin}")
-        self._say(f"target file: {self.target_file}")
-
-    def down(self) -> None:
-        """Remove exactly what was started, whatever state it is in, and the state folder."""
-        if not self.state.exists():
-            self.state.remove()
-            return
-        with self.state.held(alone=True), undisturbed():
-            self._end_everything()
-            self.state.remove()
 
     def status(self) -> list[PartState]:
         """How each part is.
@@ -155,23 +107,97 @@ class Stack:
         self.save_logs(self.state.logs)
         return sorted(self.state.logs.glob("*.log"))
 
+    def scale(self, wanted: Mapping[str, int]) -> None:
+        """Change how many of each run; callers find them by name, so nobody restarts."""
+        self._began = time.monotonic()
+        self.state.read()  # before the lock, which would make the folder
+        with self.state.held(alone=True):
+            document = self.state.read()
+            plan = scaling.plan(document["ports"], wanted, by_name=True)
+            self._all_run(wanted)
+            before = {part: replicas_of(part, document["ports"]) for part in wanted}
+            members = scaling.members_after(document["ports"], wanted)
+            ports = self._used_ports(document, members)
+            since = time.time()
+            try:
+                if plan.started:
+                    self._project.set_replicas(wanted)
+                    grown = {part_of(member) for member in plan.started}
+                    compose_scale(self._project, grown)
+                self.state.write({**document, "ports": {**document["ports"], **ports}})
+                for member in plan.started:
+                    container_acts.wait_until_ready(self.state, member, strict=True)
+                    self._say_ready(member)
+            except BaseException:
+                with undisturbed():
+                    self._project.set_replicas(before)
+                    for member in plan.started:
+                        container_acts.remove(self.state, member)
+                    self.state.write(document)
+                raise
+            gateways = sum(part_of(member) == "gateway" for member in members)
+            if plan.edge == "more":
+                self._edge_knows(gateways, since)
+            for member in plan.ended:
+                known = part_of(member) == "gateway"  # the others are known by name only
+                container_acts.remove(self.state, member, stay=known)
+            self._project.set_replicas(wanted)
+            self.state.write({**document, "ports": ports})
+            if plan.edge == "fewer":
+                self._edge_knows(gateways, since)
+                for member in plan.ended:
+                    container_acts.clear_place(self.state, member)
+            self._write_target(self._target_text())
+
+    def _all_run(self, parts: Iterable[str]) -> None:
+        """Make sure of it: what is stopped has somebody in its place under its present name."""
+        for state in self.status():
+            if part_of(state.part) in parts and state.state in ("stopped", "paused"):
+                raise StackError(f"{state.part} is {state.state}; start it before you scale")
+
+    def _used_ports(self, document: Mapping[str, Any], members: Collection[str]) -> dict[str, int]:
+        """The ports of a stack with these members of the programs."""
+        reachable: dict[str, int] = document["reachable"]
+        beyond = [member for member in members if port_name(member) not in reachable]
+        if beyond:
+            raise StackError(
+                f"the relay leads to {', '.join(beyond)} only when the stack is started with more: "
+                "`python -m system up --containers --replicas N`"
+            )
+        return {name: document["ports"][name] for name in _EDGE} | relayed.used(reachable, members)
+
+    def _edge_knows(self, gateways: int, since: float) -> None:
+        """Wait until the edge, which looks for itself, has found so many gateways.
+
+        Raises:
+            PartFailed: it has not.
+        """
+        (edge,) = container_acts.containers_of(self.state, "edge")
+        deadline = time.monotonic() + _EDGE_SECONDS
+        while True:
+            said = engine.logs(edge, since=since).decode("utf-8", "replace").splitlines()
+            found = [line for line in said if line.startswith("gateways: ")]
+            if found and len(found[-1].split(",")) == gateways:
+                self._say_ready("edge", "reloaded")
+                return
+            if time.monotonic() > deadline:
+                seen = f"has not found {gateways} gateways after {_EDGE_SECONDS:.0f} s"
+                raise PartFailed("edge", seen, container_acts.tail(edge))
+            time.sleep(0.1)
+
     # Starting.
 
-    def _start_everything(self, began: float) -> None:
+    def _look_for_ground(self) -> None:
+        if not engine.reachable():
+            raise NotInstalled(no_engine())
+
+    def _start_everything(self, lock: int) -> None:
         state = self.state
         shutil.rmtree(state.logs, ignore_errors=True)  # those of a start that failed
         state.create()
         edge = free(_EDGE)
-        document: dict[str, Any] = {
-            "name": self.name,
-            "kind": KIND,
-            "project": str(state.project),
-            "phase": "starting",
-            "owner": None if self._detached else this_process(),
-            "ports": edge,
-            "credentials": self._project.credentials().to_document(),
-            "upstream_timeout_ms": self._upstream_timeout_ms,
-        }
+        credentials = self._project.credentials()
+        document = self._opening(edge, credentials, kind=KIND)
         state.write(document)
         images = self._images()
         document[network_faults.IMAGE] = images[network_faults.IMAGE]
@@ -184,8 +210,11 @@ class Stack:
             upstream_timeout_ms=self._upstream_timeout_ms,
         )
         compose_up(self._project, "trial")
-        self._say(f"  containers started      {time.monotonic() - began:5.1f} s")
-        document["ports"] = {**edge, **self._published()}
+        self._say_ready("containers", "started")
+        document["front"] = prefixes[0]
+        document["reachable"] = self._published()
+        members = [name for part in PROGRAMS for name in member_names(part, self._replicas)]
+        document["ports"] = self._used_ports(document, members)
         document["stand_ins"] = {
             service: (STANDARD[service], f"{prefixes[1]}.1.1", port)
             for service, port in free(SERVICES).items()
@@ -193,9 +222,8 @@ class Stack:
         state.write(document)
         for member in with_members(reversed(PARTS), document["ports"]):  # the used, then the users
             container_acts.wait_until_ready(state, member, strict=True, seconds=_READY_SECONDS)
-            self._say(f"  {member:<18} ready  {time.monotonic() - began:5.1f} s")
-        state.target_file.touch(mode=0o600)
-        state.target_file.write_text(self._target_text(prefixes[0]), encoding="utf-8")
+            self._say_ready(member)
+        self._write_target(self._target_text())
         state.mark("up")
 
     def _images(self) -> dict[str, str]:
@@ -229,8 +257,9 @@ class Stack:
             for (part, number), container in sorted(found.items())
         }
 
-    def _target_text(self, front: str) -> str:
-        ports = self.state.read()["ports"]
+    def _target_text(self) -> str:
+        document = self.state.read()
+        ports, front = document["ports"], document["front"]
         values = target_file.document(
             name=self.name,
             project=self.state.project,
@@ -241,7 +270,7 @@ class Stack:
             upstream_timeout_ms=self._upstream_timeout_ms,
         )
         values["name"] = "reference platform (containers)"
-        for service, (_, host, port) in self.state.read()["stand_ins"].items():
+        for service, (_, host, port) in document["stand_ins"].items():
             values["services"][service]["stand_in"] = f"{host}:{port}"
             values["control"][service]["lend"] = target_file.control_command(
                 self.state.project, self.name, service, "lend"
@@ -324,6 +353,23 @@ def compose_up(project: compose.Project, *profiles: str, service: str = "") -> N
     except CalledProcessError as error:
         said = error.stderr.decode("utf-8", "replace").strip()[-3000:]
         raise StackError(f"docker compose up ended with {error.returncode}:\n{said}") from error
+
+
+def compose_scale(project: compose.Project, parts: Iterable[str]) -> None:
+    """Have compose start as many of these as the env file asks for; nobody else is touched.
+
+    Raises:
+        StackError: compose says no; the text is its own.
+    """
+    words = ["up", "--detach", "--no-deps", "--no-recreate", *sorted(parts)]
+    answer = subprocess.run(
+        [*project.arguments("trial"), "-f", str(TRIAL_FILE), *words],
+        capture_output=True,
+        check=False,
+    )
+    if answer.returncode:
+        said = answer.stderr.decode("utf-8", "replace").strip()[-3000:]
+        raise StackError(f"docker compose up ended with {answer.returncode}:\n{said}")
 
 
 def start_legacy(state: StateFolder) -> None:

@@ -182,11 +182,10 @@ def create(name: str, body: Mapping[str, Any]) -> str:
     return str(call("POST", "/containers/create", body, query={"name": name})["Id"])
 
 
-def logs(container: str) -> bytes:
-    """Everything a container has written, both streams in their order."""
-    status, raw = exchange(
-        "GET", f"/containers/{quote(container)}/logs", query={"stdout": True, "stderr": True}
-    )
+def logs(container: str, since: float = 0.0) -> bytes:
+    """What a container has written since a moment (seconds since 1970), both streams in order."""
+    query = {"stdout": True, "stderr": True, "since": f"{since:.9f}"}
+    status, raw = exchange("GET", f"/containers/{quote(container)}/logs", query=query)
     return _unframed(raw) if status == 200 else b""
 
 

@@ -12,12 +12,21 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from system.stack import acts, environment, ports, process, programs, scaling, target_file
+from system.stack import (
+    acts,
+    environment,
+    lifetime,
+    ports,
+    process,
+    programs,
+    scaling,
+    target_file,
+)
 from system.stack.acts import PartFailed
 from system.stack.credentials import Credentials, generate
 from system.stack.errors import NotInstalled, StackError, UnknownPart
 from system.stack.launch import Launch
-from system.stack.lifetime import PartState, as_many, print_line, this_process, undisturbed
+from system.stack.lifetime import PartState, undisturbed
 from system.stack.parts import (
     DATABASES,
     ENDING_ORDER,
@@ -32,7 +41,7 @@ from system.stack.parts import (
     port_name,
     with_members,
 )
-from system.stack.state import MARKER, StateFolder
+from system.stack.state import MARKER
 
 __all__ = ["Override", "PartFailed", "PartState", "Stack", "StackError"]
 
@@ -57,13 +66,8 @@ class Override:
     render_transform: Callable[[str], str] | None = None
 
 
-class Stack:
-    """One reference platform on this machine, known by its name.
-
-    A stack belongs to the process that starts it and is ended by the next plain ``down`` when
-    that process has died; ``detached`` ones stay until they are ended by name. With ``replicas``
-    above 1 the gateway and each service run so many times.
-    """
+class Stack(lifetime.Stack):
+    """A reference platform of local processes; ``overrides`` change parts from outside."""
 
     def __init__(
         self,
@@ -76,68 +80,21 @@ class Stack:
         detached: bool = False,
         progress: Callable[[str], None] | None = None,
     ) -> None:
-        self.name = name
-        self.state = StateFolder(name)
+        super().__init__(
+            name,
+            replicas=replicas,
+            upstream_timeout_ms=upstream_timeout_ms,
+            detached=detached,
+            progress=progress,
+        )
         self.overrides = dict(overrides or {})
         self._standard_ports = standard_ports
-        self._replicas = replicas
-        self._upstream_timeout_ms = upstream_timeout_ms
-        self._detached = detached
-        self._say = progress or print_line
         self._ports: dict[str, int] = {}
         self._credentials: Credentials | None = None
         self._abandoned = threading.Event()
         _check_overrides(self.overrides)
 
-    @property
-    def target_file(self) -> Path:
-        """The target file, written when the platform is up."""
-        return self.state.target_file
-
     # The whole platform.
-
-    def up(self) -> None:
-        """Start the platform and wait until every part is ready; nothing to do when it is.
-
-        Raises:
-            StackError: it did not come up; what was started has been ended, the logs are kept.
-            KeyboardInterrupt: passed on after everything was ended and removed.
-        """
-        began = time.monotonic()
-        _all_installed()
-        ours = not self.state.exists()  # what is there now is ended only once we know it is not up
-        try:
-            with self.state.held(alone=True) as lock:
-                if self._is_up():
-                    as_many(self.state, self._replicas)
-                    self._say(f"stack {self.name!r} is up already: {self.state.path}")
-                    return
-                ours = True
-                self._end_everything()
-                self._start_everything(lock, began)
-        except StackError:
-            if ours:
-                with undisturbed():
-                    self._end_everything()
-                    self.state.mark("failed")  # the logs stay for who wants to know why
-            raise
-        except BaseException:
-            if ours:
-                with undisturbed():
-                    self._end_everything()
-                    self.state.remove()
-            raise
-        self._say(f"up after {time.monotonic() - began:.1f} s: {self._public_origin()}")
-        self._say(f"target file: {self.target_file}")
-
-    def down(self) -> None:
-        """End exactly what was started, whatever state it is in, and remove the state folder."""
-        if not self.state.exists():
-            self.state.remove()
-            return
-        with self.state.held(alone=True), undisturbed():
-            self._end_everything()
-            self.state.remove()
 
     def status(self) -> list[PartState]:
         """How each part is.
@@ -209,13 +166,8 @@ class Stack:
         return changed
 
     def scale(self, wanted: Mapping[str, int]) -> None:
-        """Change how many of the gateway and of each service run, while they serve.
-
-        Raises:
-            StackNotThere: the stack was not started.
-            StackError: it cannot be done without an interruption; nothing was changed. Or a new
-                member did not come up; the new ones were ended.
-        """
+        """Change how many of each run; callers of services learn of it by a rolling restart."""
+        self._began = time.monotonic()
         self.state.read()  # before the lock, which would make the folder
         with self.state.held(alone=True) as lock:
             self._recall()
@@ -232,7 +184,7 @@ class Stack:
             self._forget(plan.ended, plan.returned)
             for member in with_members(PROGRAMS, self._ports):  # what a later start needs to know
                 self.state.keep_launch(self._launch(member))
-            self._write_target()
+            self._write_target(self._target_text())
 
     def _start_further(self, plan: scaling.Plan, lock: int) -> None:
         """Start the new members of a plan; the ports of those that are to end are given up."""
@@ -250,7 +202,7 @@ class Stack:
                 acts.spawn(self.state, self._launch(member), lock)
             for member in plan.started:
                 acts.wait_until_ready(self.state, member, strict=True)
-                self._say(f"  {member:<18} ready")
+                self._say_ready(member)
         except BaseException:
             with undisturbed():
                 acts.together(plan.started, lambda member: acts.end(self.state, member, quick=True))
@@ -264,7 +216,7 @@ class Stack:
     def _start_member(self, member: str, lock: int) -> None:
         acts.spawn(self.state, self._launch(member), lock)
         acts.wait_until_ready(self.state, member, strict=True)
-        self._say(f"  {member:<18} knows the others")
+        self._say_ready(member, "restarted")
 
     def _forget(self, members: Iterable[str], renamed: Mapping[str, str]) -> None:
         for member in members:
@@ -284,7 +236,7 @@ class Stack:
             edge.reload(found)
         except StackError as error:
             raise PartFailed(self.state, "edge", str(error)) from error
-        self._say(f"  {'edge':<18} reloaded")
+        self._say_ready("edge", "reloaded")
 
     def execute(self, service: str, statement: str) -> None:
         """Run a statement in a service's database as the cluster's superuser (for defects)."""
@@ -297,7 +249,10 @@ class Stack:
 
     # Starting.
 
-    def _start_everything(self, lock: int, began: float) -> None:
+    def _look_for_ground(self) -> None:
+        _all_installed()
+
+    def _start_everything(self, lock: int) -> None:
         state = self.state
         state.point()
         shutil.rmtree(state.logs, ignore_errors=True)  # those of a start that failed
@@ -309,24 +264,14 @@ class Stack:
             else ports.free(ports.names(self._replicas))
         )
         self._credentials = generate()
-        state.write(
-            {
-                "name": self.name,
-                "project": str(state.project),
-                "phase": "starting",
-                "owner": None if self._detached else this_process(),
-                "ports": self._ports,
-                "credentials": self._credentials.to_document(),
-                "upstream_timeout_ms": self._upstream_timeout_ms,
-            }
-        )
+        state.write(self._opening(self._ports, self._credentials))
 
         def ready(part: str, *, strict: bool) -> None:
             acts.wait_until_ready(
                 state, part, strict=strict, seconds=_READY_SECONDS, given_up=self._abandoned.is_set
             )
             if not self._abandoned.is_set():
-                self._say(f"  {part:<18} ready  {time.monotonic() - began:5.1f} s")
+                self._say_ready(part)
 
         def spawn(launch: Launch) -> None:
             if self._abandoned.is_set():
@@ -345,7 +290,7 @@ class Stack:
                 for task in tasks:
                     task.cancel()
                 raise
-        self._write_target()
+        self._write_target(self._target_text())
         state.mark("up")
 
     def _submit_all(
@@ -516,11 +461,8 @@ class Stack:
         assert self._credentials is not None
         return self._credentials
 
-    def _public_origin(self) -> str:
-        return environment.public_origin(self._ports)
-
-    def _write_target(self) -> None:
-        text = target_file.render(
+    def _target_text(self) -> str:
+        return target_file.render(
             target_file.document(
                 name=self.name,
                 project=self.state.project,
@@ -531,8 +473,6 @@ class Stack:
                 upstream_timeout_ms=self._upstream_timeout_ms,
             )
         )
-        self.state.target_file.touch(mode=0o600)
-        self.state.target_file.write_text(text, encoding="utf-8")
 
     def _state_of(self, member: str) -> PartState:
         from system.stack import readiness

@@ -6,7 +6,7 @@ members at once; a trial needs each of them. A container is found by its own nam
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from system.stack.parts import PROGRAMS, member_names, number_of, part_of, port_name
@@ -15,16 +15,23 @@ from system.stack.ports import STANDARD
 # Ports of the relay besides R0.6's: 443 and 3000 take a PROXY line, this one does not.
 GATEWAY_WITHOUT_ADDRESS = 3100
 _STEP = 10  # from a member's port to the next one's
+# The relay cannot be told of further members while it runs, so it leads to one more at once.
+_SPARE = 1
 _EDGE = ("edge-https", "edge-http")
 
 
 def inner_ports(replicas: int) -> dict[str, int]:
-    """The relay's port for each port of a stack, and for each place that takes a PROXY line."""
+    """The relay's port for each port of a stack, and for each place that takes a PROXY line.
+
+    Args:
+        replicas: of each program at the start; there are ports for `_SPARE` more.
+    """
+    most = replicas + _SPARE
     inner = {name: port for name, port in STANDARD.items() if name not in _EDGE}
-    inner |= {port_name(member): _plain(member) for member in _members(replicas)}
+    inner |= {port_name(member): _plain(member) for member in _members(most)}
     inner["relay-edge"] = STANDARD["edge-https"]
     return inner | {
-        relay_name(member): _as_client(member) for member in member_names("gateway", replicas)
+        relay_name(member): _as_client(member) for member in member_names("gateway", most)
     }
 
 
@@ -34,11 +41,9 @@ def relay_name(gateway: str) -> str:
 
 
 def additions(project: str, replicas: int) -> dict[str, Any]:
-    """What compose.yaml lacks for several members; nothing for one of each."""
-    if replicas == 1:
-        return {}
-    members = _members(replicas)
-    gateways = member_names("gateway", replicas)
+    """What compose.yaml lacks for several members."""
+    members = _members(replicas + _SPARE)
+    gateways = member_names("gateway", replicas + _SPARE)
     return {
         "services": {
             "relay": {
@@ -59,6 +64,17 @@ def additions(project: str, replicas: int) -> dict[str, Any]:
                 },
             }
         }
+    }
+
+
+def used(relay_ports: Mapping[str, int], members: Collection[str]) -> dict[str, int]:
+    """The ports of the relay that lead somewhere while there are these members of the programs."""
+    there = {port_name(member) for member in members}
+    there |= {relay_name(member) for member in members if part_of(member) == "gateway"}
+    return {
+        name: port
+        for name, port in relay_ports.items()
+        if name in there or part_of(name.removeprefix("relay-")) not in PROGRAMS
     }
 
 

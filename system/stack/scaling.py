@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from system.stack.errors import StackError, UnknownPart
-from system.stack.parts import MOST_REPLICAS, PROGRAMS, SERVICES, replicas_of
+from system.stack.parts import MOST_REPLICAS, PROGRAMS, SERVICES, member_names, replicas_of
 
 # Whoever sends requests to a part's members, the edge apart. That admin asks all others how they
 # are needs no restart: of each part one answer is enough, and the first member is always there.
@@ -105,3 +105,12 @@ def plan(ports: Mapping[str, int], wanted: Mapping[str, int], *, by_name: bool =
     more = after["gateway"] - before["gateway"]
     edge = "more" if more > 0 else "fewer" if more < 0 else ""
     return Plan(renamed, tuple(started), tuple(restarted), tuple(ended), returned, edge)
+
+
+def members_after(ports: Mapping[str, int], wanted: Mapping[str, int]) -> list[str]:
+    """The members of all programs once the wanted numbers are there."""
+    return [
+        member
+        for part in PROGRAMS
+        for member in member_names(part, wanted.get(part) or replicas_of(part, ports))
+    ]
