@@ -15,7 +15,7 @@ from harness.tally import Tally
 from harness.thresholds import Limits
 from harness.trial import Trial
 from harness.verdict import Outcome
-from suites.probes import accounts, graphql, tokens, websocket
+from suites.probes import accounts, graphql, members, tokens, websocket
 from suites.probes.accounts import Session
 
 CRITERION = Criterion(
@@ -24,7 +24,7 @@ CRITERION = Criterion(
     statement="Forged and stale tokens MUST be refused by gateway, every service port, GraphQL "
     "and WebSocket.",
     gate="at least 25 tokens that differ from an accepted one in exactly one thing, signed with "
-    "the real key; surfaces counted; all controls accepted",
+    "the real key; surfaces counted, each member's apart; all controls accepted",
     rules=("R1.22", "R1.23", "R1.24", "R1.25", "R1.28", "R1.29", "R4.3"),
     needs=(Access.KEY, Access.SERVICES),
     effects=(Effect.READS, Effect.WRITES),
@@ -43,6 +43,15 @@ HTTP_SURFACES = {
 }
 SOCKET_SURFACES = {"websocket at the edge": "edge", "websocket at the gateway": "gateway"}
 SURFACES = {**HTTP_SURFACES, **SOCKET_SURFACES}
+# Surface → the service whose own port it is; every member of it has one.
+PORTS = {
+    "gateway": "gateway",
+    "auth port": "auth",
+    "payments port": "payments",
+    "admin port": "admin",
+    "profile port": "profile",
+    "websocket at the gateway": "gateway",
+}
 INVALID, EXPIRED = "TOKEN_INVALID", "TOKEN_EXPIRED"
 WELL_KNOWN_SECRETS = (
     "secret",
@@ -69,14 +78,22 @@ def observe(trial: Trial) -> dict[str, Any]:
     cases = _cases(trial, admin, customer, stale)
     genuine = _resigned(trial, admin)
     absent = {s: why for s, part in SURFACES.items() if (why := trial.target.absence(part))}
+    doors = {
+        members.nth(surface, number): (surface, url)
+        for surface in SURFACES
+        if surface not in absent
+        for number, url in enumerate(_urls(trial, surface), 1)
+    }
     seen: dict[str, Any] = {}
-    for number, surface in enumerate(s for s in SURFACES if s not in absent):
-        trial.progress(f"{surface}: {len(cases)} tokens")
-        door = _Door(trial, surface, trial.exempt_address(number) if _exempt(trial) else None)
+    for place, (name, (surface, url)) in enumerate(doors.items()):
+        trial.progress(f"{name}: {len(cases)} tokens")
+        address = trial.exempt_address(place) if _exempt(trial) else None
+        door = _Door(trial, surface, url, address)
         before = [door.show(admin.access), door.show(genuine)]
-        refused = {name: door.show(token, scheme) for name, (token, scheme, _) in cases.items()}
-        seen[surface] = {"before": before, "cases": refused, "after": [door.show(admin.access)]}
+        refused = {case: door.show(token, scheme) for case, (token, scheme, _) in cases.items()}
+        seen[name] = {"before": before, "cases": refused, "after": [door.show(admin.access)]}
     return {
+        "doors": list(doors),
         "surfaces": seen,
         "absent": absent,
         "expected": {name: code for name, (_, _, code) in cases.items()},
@@ -87,12 +104,23 @@ def _exempt(trial: Trial) -> bool:
     return bool(trial.target.addresses.exempt)
 
 
-class _Door:
-    """One surface; shows it a token and writes down the answer."""
+def _urls(trial: Trial, surface: str) -> tuple[str, ...]:
+    """The base URLs where a surface is found; empty ones for what lies at the edge."""
+    return trial.members(PORTS[surface]) if surface in PORTS else ("",)
 
-    def __init__(self, trial: Trial, surface: str, address: str | None) -> None:
+
+class _Door:
+    """One surface of one member; shows it a token and writes down the answer.
+
+    Args:
+        url: the member's base URL; empty for what lies at the edge.
+        address: source address, or None.
+    """
+
+    def __init__(self, trial: Trial, surface: str, url: str, address: str | None) -> None:
         self._trial = trial
         self._surface = surface
+        self._url = url
         self._address = address
 
     def show(self, token: str | None, scheme: str = "Bearer") -> dict[str, Any]:
@@ -102,18 +130,17 @@ class _Door:
         return {k: seen[k] for k in ("status", "json", "error")}
 
     def _request(self, token: str | None, scheme: str) -> Exchange:
-        base, path = {
-            "edge": ("", "/api/auth/me"),
-            "gateway": ("gateway", "/api/auth/me"),
-            "auth port": ("auth", "/auth/me"),
-            "payments port": ("payments", "/payments?limit=1"),
-            "admin port": ("admin", "/api/admin/audit-logs?limit=1"),
-            "profile port": ("profile", "/api/profile"),
-            "graphql": ("", "/graphql"),
+        path = {
+            "edge": "/api/auth/me",
+            "gateway": "/api/auth/me",
+            "auth port": "/auth/me",
+            "payments port": "/payments?limit=1",
+            "admin port": "/api/admin/audit-logs?limit=1",
+            "profile port": "/api/profile",
+            "graphql": "/graphql",
         }[self._surface]
         headers = {"Authorization": f"{scheme} {token}"} if token is not None else {}
-        url = self._trial.service(base) if base else ""
-        with self._trial.client(self._address, base=url) as client:
+        with self._trial.client(self._address, base=self._url) as client:
             if self._surface == "graphql":
                 return graphql.as_rest(graphql.ask(client, graphql.ME, headers=headers))
             return exchange(client, "GET", path, headers=headers)
@@ -122,7 +149,7 @@ class _Door:
         http = self._trial.target.http
         url = http.websocket
         if self._surface == "websocket at the gateway":
-            url = self._trial.service("gateway").replace("http://", "ws://") + "/ws"
+            url = self._url.replace("http://", "ws://") + "/ws"
         elif not url:
             raise CouldNotObserve("the target file has no http.websocket")
         seen = websocket.handshake(url, token, ca=http.ca, address=self._address)
@@ -211,7 +238,7 @@ def _changed(document: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[st
 
 def check(evidence: Evidence, limits: Limits) -> Outcome:
     """Every case at every surface is 401 with its code; controls are accepted."""
-    tally = Tally(SURFACES)
+    tally = Tally([*SURFACES, *evidence.get("doors", ())])
     tally.absences(evidence["absent"])
     expected: Mapping[str, str] = evidence["expected"]
     tally.enough("tokens", len(expected), limits["tokens"])

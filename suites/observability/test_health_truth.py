@@ -16,14 +16,15 @@ from harness.tally import Tally
 from harness.thresholds import Limits
 from harness.trial import Trial
 from harness.verdict import Outcome
+from suites.probes import members
 
 CRITERION = Criterion(
     id="health-truth",
     area="observability",
     statement="Readiness MUST say up, down and up again for each dependency that is taken away "
     "and returned, and liveness MUST stay up meanwhile.",
-    gate="18 pairs (4 services × 3, gateway 6), each seen up → down → up; recovery ≤ 10 s, "
-    "broker ≤ 15 s; the same for each pair whose way the target lets be cut, in silence",
+    gate="18 pairs (4 services × 3, gateway 6), each seen up → down → up by every member; recovery "
+    "≤ 10 s, broker ≤ 15 s; the same for each pair whose way the target lets be cut, in silence",
     rules=("R0.10", "R1.54", "R1.55", "R1.56"),
     needs=(Access.CONTROL, Access.SERVICES),
     effects=(Effect.READS, Effect.DISRUPTS),
@@ -31,13 +32,15 @@ CRITERION = Criterion(
 )
 
 SERVICES = ("auth", "payments", "admin", "profile")
+OBSERVERS = (*SERVICES, "gateway")
 # Part that is stopped → (observer, check) pairs that must notice.
 PAIRS: dict[str, list[tuple[str, str]]] = {
     **{f"postgres-{service}": [(service, "database")] for service in SERVICES},
-    "redis": [(name, "redis") for name in (*SERVICES, "gateway")],
+    "redis": [(name, "redis") for name in OBSERVERS],
     **{service: [("gateway", f"{service}Service")] for service in SERVICES},
-    "rabbitmq": [(name, "rabbitmq") for name in (*SERVICES, "gateway")],
+    "rabbitmq": [(name, "rabbitmq") for name in OBSERVERS],
 }
+Asked = dict[str, dict[str, httpx.Client]]  # observer → its members, each with its client
 # R1.54 allows 3 s: a result is kept for 1 s, and who says nothing is asked for 2 s.
 NOTICE_SECONDS = 6.0
 STOPPED, CUT_OFF = "stopped", "cut off"
@@ -61,8 +64,12 @@ def observe(trial: Trial) -> dict[str, Any]:
     """
     outages: dict[str, Any] = {}
     cuts: dict[str, Any] = {}
-    clients = {
-        name: http_client(trial.service(name), timeout=10) for name in (*SERVICES, "gateway")
+    clients: Asked = {
+        observer: {
+            member: http_client(url, timeout=10)
+            for member, url in members.named(trial, observer).items()
+        }
+        for observer in OBSERVERS
     }
     try:
         _first_look(clients)
@@ -77,13 +84,15 @@ def observe(trial: Trial) -> dict[str, Any]:
                 trial.progress(f"{part} cut off")
                 cuts[part] = _cuts(trial, clients, part, offered)
     finally:
-        for client in clients.values():
-            client.close()
-    return {"outages": outages, "cuts": cuts}
+        for asked in clients.values():
+            for client in asked.values():
+                client.close()
+    told_by = {observer: list(asked) for observer, asked in clients.items()}
+    return {"members": told_by, "outages": outages, "cuts": cuts}
 
 
-def _first_look(clients: Mapping[str, httpx.Client]) -> None:
-    for name, client in clients.items():
+def _first_look(clients: Asked) -> None:
+    for name, client in (pair for asked in clients.values() for pair in asked.items()):
         seen = _readiness(client)
         if seen["status"] != 200 or not seen["checks"]:
             raise CouldNotObserve(
@@ -94,33 +103,37 @@ def _first_look(clients: Mapping[str, httpx.Client]) -> None:
 
 def _outage(
     trial: Trial,
-    clients: Mapping[str, httpx.Client],
+    clients: Asked,
     part: str,
     pairs: list[tuple[str, str]],
 ) -> dict[str, Any]:
-    observers = sorted({observer for observer, _ in pairs})
-    before = {name: _readiness(clients[name]) for name in observers}
+    asked = {
+        member: (client, check)
+        for observer, check in sorted(pairs)
+        for member, client in clients[observer].items()
+    }
+    before = {member: _readiness(client) for member, (client, _) in asked.items()}
     trial.control(part, "stop")
     try:
         down = {
-            name: _poll(clients[name], dict(pairs)[name], "down", NOTICE_SECONDS)
-            for name in observers
+            member: _poll(client, check, "down", NOTICE_SECONDS)
+            for member, (client, check) in asked.items()
         }
-        alive = {name: _status(clients[name], "/health/live") for name in observers}
+        alive = {member: _status(client, "/health/live") for member, (client, _) in asked.items()}
     finally:
         trial.control(part, "start")
     limit = _limit(trial, part)
     returned = time.monotonic()
     up = {
-        name: _poll(clients[name], dict(pairs)[name], "up", limit + 5, since=returned)
-        for name in observers
+        member: _poll(client, check, "up", limit + 5, since=returned)
+        for member, (client, check) in asked.items()
     }
     return {"before": before, "down": down, "alive": alive, "up": up, "limit": limit}
 
 
 def _cuts(
     trial: Trial,
-    clients: Mapping[str, httpx.Client],
+    clients: Asked,
     part: str,
     pairs: list[tuple[str, str]],
 ) -> dict[str, Any]:
@@ -128,19 +141,23 @@ def _cuts(
     limit = _limit(trial, part)
 
     def look(observer: str, name: str) -> dict[str, Any]:
-        client = clients[observer]
-        seen: dict[str, Any] = {"before": _readiness(client)}
+        asked = clients[observer].items()
+        seen: dict[str, Any] = {"before": {m: _readiness(client) for m, client in asked}}
         with trial.fault(observer, part, "cut"):
-            seen["down"] = _poll(client, name, "down", NOTICE_SECONDS)
-            seen["alive"] = _status(client, "/health/live")
-        seen["up"] = _poll(client, name, "up", limit + 5)
+            seen["down"] = {m: _poll(client, name, "down", NOTICE_SECONDS) for m, client in asked}
+            seen["alive"] = {m: _status(client, "/health/live") for m, client in asked}
+        healed = time.monotonic()
+        seen["up"] = {m: _poll(client, name, "up", limit + 5, since=healed) for m, client in asked}
         return seen
 
     with ThreadPoolExecutor(len(pairs)) as pool:
-        looks = {observer: pool.submit(look, observer, name) for observer, name in pairs}
-    seen = {observer: found.result() for observer, found in looks.items()}
+        looks = [pool.submit(look, observer, name) for observer, name in pairs]
+    all_seen = [found.result() for found in looks]
     times = ("before", "down", "alive", "up")
-    return {when: {name: seen[name][when] for name in seen} for when in times} | {"limit": limit}
+    return {
+        when: {member: told for seen in all_seen for member, told in seen[when].items()}
+        for when in times
+    } | {"limit": limit}
 
 
 def _limit(trial: Trial, part: str) -> float:
@@ -188,20 +205,27 @@ def _poll(
 
 def check(evidence: Evidence, limits: Limits) -> Outcome:
     """Before: up. While it is away: down, in the contracted form. After: up within the limit."""
-    subjects = [f"{observer}: {name}" for pairs in PAIRS.values() for observer, name in pairs]
-    tally = Tally(subjects)
+    watches = {
+        part: [
+            (member, (observer, name))
+            for observer, name in pairs
+            for member in evidence.get("members", {}).get(observer, [observer])
+        ]
+        for part, pairs in PAIRS.items()
+    }
+    tally = Tally(f"{m}: {name}" for watched in watches.values() for m, (_, name) in watched)
     slowest = {STOPPED: 0.0, CUT_OFF: 0.0}
     tried = {STOPPED: 0, CUT_OFF: 0}
     for way, recorded in ((STOPPED, evidence["outages"]), (CUT_OFF, evidence.get("cuts", {}))):
-        for part, pairs in PAIRS.items():
+        for part, watched in watches.items():
             seen = recorded.get(part, {})
-            for observer, name in pairs if "absent" in seen else ():
-                tally.absent(f"{observer}: {name}", seen["absent"])
-            for observer, name in pairs:
-                if observer in seen.get("before", {}):
-                    _judge(tally, way, part, (observer, name), seen)
+            for member, (_, name) in watched if "absent" in seen else ():
+                tally.absent(f"{member}: {name}", seen["absent"])
+            for member, pair in watched:
+                if member in seen.get("before", {}):
+                    _judge(tally, way, part, member, pair, seen)
                     tried[way] += 1
-                    slowest[way] = max(slowest[way], seen["up"][observer]["seconds"])
+                    slowest[way] = max(slowest[way], seen["up"][member]["seconds"])
     for way, number in tried.items():
         tally.figure(f"pairs {way}", number)
         if number:
@@ -210,15 +234,20 @@ def check(evidence: Evidence, limits: Limits) -> Outcome:
 
 
 def _judge(
-    tally: Tally, way: str, part: str, pair: tuple[str, str], seen: Mapping[str, Any]
+    tally: Tally,
+    way: str,
+    part: str,
+    member: str,
+    pair: tuple[str, str],
+    seen: Mapping[str, Any],
 ) -> None:
-    """One pair, one way of taking the part away: up, down, alive, up again in time."""
+    """One pair at one member, one way of taking the part away: up, down, alive, up in time."""
     observer, name = pair
-    subject = f"{observer}: {name}" + ("" if way == STOPPED else f", {way}")
-    before, down, up = (seen[when][observer] for when in ("before", "down", "up"))
+    subject = f"{member}: {name}" + ("" if way == STOPPED else f", {way}")
+    before, down, up = (seen[when][member] for when in ("before", "down", "up"))
     tally.control(f"{subject} is up before", before["checks"].get(name) == "up", before["checks"])
     _judge_down(tally, subject, name, not_ready_without(observer, name), down)
-    alive = seen["alive"][observer]
+    alive = seen["alive"][member]
     tally.equal(subject, alive, 200, place=f"{subject}: liveness without {part}")
     tally.judge(
         subject,

@@ -8,16 +8,11 @@ from typing import Any
 
 from harness.criterion import Access, Criterion, Effect
 from harness.evidence import Evidence
-from harness.probe import CouldNotObserve
 from harness.tally import Tally
 from harness.thresholds import Limits
 from harness.trial import Trial
 from harness.verdict import Outcome
-from loadtests.swarm.control import Swarm, SwarmFailed
-from loadtests.swarm.hive import Expectation
-from loadtests.swarm.plan import SwarmClient, SwarmPlan
-from loadtests.workloads.population import exempt_addresses, settle
-from suites.probes import deliveries
+from suites.probes import crowd, deliveries
 
 CRITERION = Criterion(
     id="websocket-capacity",
@@ -44,51 +39,23 @@ def test_a_thousand_sockets_get_what_is_theirs(trial: Trial) -> None:
 
 def observe(trial: Trial) -> dict[str, Any]:
     """Open the sockets, hold them, emit broadcasts and payments meanwhile, ping at the end."""
-    limits, target = trial.limits, trial.target
-    if not target.http.websocket:
-        raise CouldNotObserve("the target file has no http.websocket")
-    trial.progress("people are made")
-    population = settle(target, prefix=trial.prefix, users=limits["users"], payments_each=0)
-    people = population.members
-    plan = SwarmPlan(
-        url=target.http.websocket,
-        ca=target.http.ca,
-        addresses=exempt_addresses(target),
-        clients=tuple(
-            SwarmClient(
-                user=people[n % len(people)].user_id, token=people[n % len(people)].access_token
-            )
-            for n in range(limits["clients"])
-        ),
-    )
-    try:
-        with Swarm(plan, trial.evidence.path, "swarm") as swarm:
-            trial.progress(f"{limits['clients']} sockets are opened")
-            connected = swarm.connect()
-            if not connected["welcomed"]:
-                raise CouldNotObserve(f"no socket was welcomed: {connected['failed']}")
-            began = time.monotonic()
-            trial.progress(f"held for {limits['hold_seconds']} s")
-            sent = deliveries.emit(trial, population, began)
-            expectations = [
-                Expectation(key=key, users=None if m["users"] is None else tuple(m["users"]))
-                for key, m in sent.items()
-            ]
-            swarm.expect(expectations, within=5.0)
-            time.sleep(max(0.0, began + limits["hold_seconds"] - time.monotonic()))
-            held = time.monotonic() - began
-            pinged = swarm.ping(within=limits["ping_seconds"])
-            at_end = swarm.status()
-            document = swarm.finish()
-    except SwarmFailed as error:
-        raise CouldNotObserve(str(error)) from error
+    limits = trial.limits
+    with crowd.gathered(trial) as sockets:
+        began = time.monotonic()
+        trial.progress(f"held for {limits['hold_seconds']} s")
+        sent = sockets.emit(trial)
+        time.sleep(max(0.0, began + limits["hold_seconds"] - time.monotonic()))
+        held = time.monotonic() - began
+        pinged = sockets.swarm.ping(within=limits["ping_seconds"])
+        at_end = sockets.swarm.status()
+        document = sockets.swarm.finish()
     return {
         "clients": limits["clients"],
-        "connected": connected,
+        "connected": sockets.connected,
         "held_seconds": round(held, 1),
         "at_end": at_end,
         "pinged": pinged,
-        "users": len(people),
+        "users": len(sockets.population.members),
         "sent": {kind: sum(m["kind"] == kind for m in sent.values()) for kind in deliveries.KINDS},
         "generator": document["generator"],
         **deliveries.reconcile(document, sent),

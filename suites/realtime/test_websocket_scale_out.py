@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from harness.criterion import Access, Criterion, Effect
@@ -12,11 +11,7 @@ from harness.tally import Tally
 from harness.thresholds import Limits
 from harness.trial import Trial
 from harness.verdict import Outcome
-from loadtests.swarm.control import Swarm, SwarmFailed
-from loadtests.swarm.hive import Expectation
-from loadtests.swarm.plan import SwarmClient, SwarmPlan
-from loadtests.workloads.population import exempt_addresses, settle
-from suites.probes import deliveries, metrics
+from suites.probes import crowd, deliveries, metrics
 
 CRITERION = Criterion(
     id="websocket-scale-out",
@@ -43,44 +38,17 @@ def test_every_gateway_delivers_everything(trial: Trial) -> None:
 
 def observe(trial: Trial) -> dict[str, Any]:
     """Open sockets through the edge, ask each gateway how many it holds, emit, reconcile."""
-    limits, target = trial.limits, trial.target
-    if not target.http.websocket:
-        raise CouldNotObserve("the target file has no http.websocket")
     gateways = trial.members("gateway")
     if len(gateways) < 2:
         raise CouldNotObserve("[services.gateway] members names one gateway, expected two or more")
-    population = settle(target, prefix=trial.prefix, users=limits["users"], payments_each=0)
-    people = population.members
-    plan = SwarmPlan(
-        url=target.http.websocket,
-        ca=target.http.ca,
-        addresses=exempt_addresses(target),
-        clients=tuple(
-            SwarmClient(
-                user=people[n % len(people)].user_id, token=people[n % len(people)].access_token
-            )
-            for n in range(limits["clients"])
-        ),
-    )
     before = [_sockets_of(url) for url in gateways]
-    try:
-        with Swarm(plan, trial.evidence.path, "swarm") as swarm:
-            connected = swarm.connect()
-            if not connected["welcomed"]:
-                raise CouldNotObserve(f"no socket was welcomed: {connected['failed']}")
-            held = [_sockets_of(url) - was for url, was in zip(gateways, before, strict=True)]
-            trial.progress(f"{limits['clients']} sockets: {held} at the gateways")
-            sent = deliveries.emit(trial, population, time.monotonic())
-            expectations = [
-                Expectation(key=key, users=None if m["users"] is None else tuple(m["users"]))
-                for key, m in sent.items()
-            ]
-            swarm.expect(expectations, within=5.0)
-            document = swarm.finish()
-    except SwarmFailed as error:
-        raise CouldNotObserve(str(error)) from error
+    with crowd.gathered(trial) as sockets:
+        held = [_sockets_of(url) - was for url, was in zip(gateways, before, strict=True)]
+        trial.progress(f"{trial.limits['clients']} sockets: {held} at the gateways")
+        sent = sockets.emit(trial)
+        document = sockets.swarm.finish()
     return {
-        "connected": connected,
+        "connected": sockets.connected,
         "held": held,
         "sent": {kind: sum(m["kind"] == kind for m in sent.values()) for kind in deliveries.KINDS},
         **deliveries.reconcile(document, sent),
