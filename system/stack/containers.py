@@ -23,6 +23,7 @@ from system.stack import (
     target_file,
 )
 from system.stack import docker_engine as engine
+from system.stack.acts import together
 from system.stack.container_acts import (
     NUMBER_LABEL,
     PROJECT_LABEL,
@@ -131,16 +132,14 @@ class Stack(lifetime.Stack):
             except BaseException:
                 with undisturbed():
                     self._project.set_replicas(before)
-                    for member in plan.started:
-                        container_acts.remove(self.state, member)
+                    there = self._containers()
+                    together([m for m in plan.started if m in there], self._remove)
                     self.state.write(document)
                 raise
             gateways = sum(part_of(member) == "gateway" for member in members)
             if plan.edge == "more":
                 self._edge_knows(gateways, since)
-            for member in plan.ended:
-                known = part_of(member) == "gateway"  # the others are known by name only
-                container_acts.remove(self.state, member, stay=known)
+            together(plan.ended, self._remove)
             self._project.set_replicas(wanted)
             self.state.write({**document, "ports": ports})
             if plan.edge == "fewer":
@@ -148,6 +147,10 @@ class Stack(lifetime.Stack):
                 for member in plan.ended:
                     container_acts.clear_place(self.state, member)
             self._write_target(self._target_text())
+
+    def _remove(self, member: str) -> None:
+        """End a member for good; the edge knows a gateway by its address, not by its name only."""
+        container_acts.remove(self.state, member, stay=part_of(member) == "gateway")
 
     def _all_run(self, parts: Iterable[str]) -> None:
         """Make sure of it: what is stopped has somebody in its place under its present name."""
