@@ -18,6 +18,7 @@ import gevent
 import msgspec
 from gevent import subprocess
 from gevent.event import Event
+from gevent.lock import RLock
 
 from harness import addresses
 from harness import target as targets
@@ -72,6 +73,7 @@ class EngineDriver:
         self._stopping = False
         self._failed = False
         self._ready = Event()
+        self._preparing = RLock()
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._plan: Plan | None = None
 
@@ -80,8 +82,9 @@ class EngineDriver:
     def start(self, **_: Any) -> None:
         """The test starts: take the prepared engine, or prepare one now, and tell it the rate."""
         headless = self._environment.parsed_options.headless
-        if self._process is None and not (headless and self._failed):
-            self.prepare()
+        with self._preparing:  # a preparation under way is waited for
+            if self._process is None and not (headless and self._failed):
+                self.prepare()
         if self._process is not None:
             self._greenlets.append(gevent.spawn(self._tell_rate))
 
@@ -123,27 +126,28 @@ class EngineDriver:
 
         When it does not work, Locust ends with exit code 2 and the reason in its log.
         """
-        self.kill()
-        self._failed = False
-        self._folder = tempfile.TemporaryDirectory(prefix="seatrial-locust-")
-        folder = Path(self._folder.name)
-        self._stopping = False
-        self._ready.clear()
-        try:
-            command = [sys.executable, "-m", "loadtests.engine"]
-            command += [str(self._prepared(folder)), str(self._out(folder)), "--live"]
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env=process_environment(),
-            )
-            self._greenlets = [gevent.spawn(self._read_samples)]
-            if not self._ready.wait(_START):
-                raise _NotPrepared(f"the load engine was not ready within {_START:g} s")
-        except (PlanError, OSError, _NotPrepared) as error:
+        with self._preparing:
             self.kill()
-            self._give_up(f"the load cannot start: {error}")
+            self._failed = False
+            self._folder = tempfile.TemporaryDirectory(prefix="seatrial-locust-")
+            folder = Path(self._folder.name)
+            self._stopping = False
+            self._ready.clear()
+            try:
+                command = [sys.executable, "-m", "loadtests.engine"]
+                command += [str(self._prepared(folder)), str(self._out(folder)), "--live"]
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    env=process_environment(),
+                )
+                self._greenlets = [gevent.spawn(self._read_samples)]
+                if not self._ready.wait(_START):
+                    raise _NotPrepared(f"the load engine was not ready within {_START:g} s")
+            except (PlanError, OSError, _NotPrepared) as error:
+                self.kill()
+                self._give_up(f"the load cannot start: {error}")
 
     def _prepared(self, folder: Path) -> Path:
         """The file of this worker's plan: its own seed, its own place in the order."""

@@ -69,9 +69,10 @@ def _init(environment: Any, **_: Any) -> None:
         samples=Path(options.samples) if options.samples else None,
     )
     driver = EngineDriver(environment, source)
-    if options.headless:
-        # The run time begins right after this; what takes seconds is done before.
-        driver.prepare()
     environment.events.test_start.add_listener(driver.start)
     environment.events.test_stop.add_listener(driver.stop)
     environment.events.quit.add_listener(driver.kill)
+    if options.headless:
+        # The run time begins right after this; what takes seconds is done before.  A worker's
+        # master does not wait for it: the test may start meanwhile.
+        driver.prepare()

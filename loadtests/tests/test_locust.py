@@ -144,8 +144,20 @@ def test_failures_are_shown_with_their_reason(tmp_path: Path) -> None:
     assert all(entry["num_failures"] == entry["num_requests"] > 0 for entry in shown)
 
 
-def test_two_workers_share_the_rate(tmp_path: Path) -> None:
-    """With --processes 2 two engines send; together they reach the rate."""
+SLOW_ENGINES = """
+import sys, time
+if "loadtests.engine" in sys.orig_argv:
+    time.sleep(4)
+"""
+
+
+def test_two_workers_share_the_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With --processes 2 two engines send; together they reach the rate.
+
+    Though the master does not wait until its workers are prepared.
+    """
+    (tmp_path / "sitecustomize.py").write_text(SLOW_ENGINES)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with stand_in(answering()) as server:
         done = run_locust(
             tmp_path,
