@@ -120,8 +120,8 @@ def observe(trial: Trial) -> dict[str, Any]:
             with faults.on_all(trial, WAYS, "cut"):
                 began = time.monotonic()
                 disturbed["cut off"] = write(limits["writes"])
-                time.sleep(max(0.0, began + limits["outage_seconds"] - time.monotonic()))
                 cut["connected"] = _connected(trial)
+                time.sleep(max(0.0, began + limits["cut_seconds"] - time.monotonic()))
                 cut["seconds"] = round(time.monotonic() - began, 1)
             healed = time.monotonic()
             cut["flowing"] = _flowing(client, admin, sender, disturbed["cut off"], healed)
@@ -393,8 +393,8 @@ def check(evidence: Evidence, limits: Limits) -> Outcome:
     )
     if cut := evidence.get("cut"):
         tally.control(
-            f"everybody was cut off from the broker for {limits['outage_seconds']} s",
-            not cut["connected"] and cut["seconds"] >= limits["outage_seconds"],
+            f"everybody was cut off from the broker for {limits['cut_seconds']} s",
+            not cut["connected"] and cut["seconds"] >= limits["cut_seconds"],
             f"{cut['connected']} not, after {cut['seconds']} s",
         )
         _judge_flowing(tally, limits, "flowing after the cut", "its end", cut["flowing"])
