@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import httpx
@@ -15,7 +16,7 @@ from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
 from system.conftest import RunningStack
-from system.tests.desks import locked
+from system.tests.desks import Desk, locked, new_key, until
 
 pytestmark = pytest.mark.platform
 
@@ -347,6 +348,32 @@ def test_r7_13_runtime_metrics_have_their_usual_names(stack: RunningStack) -> No
             assert seen.total(name) > 0, (part, name)
         assert seen.total("event_loop_lag_seconds_count") > 0, part
         assert not [name for name, _ in seen.samples if "process_process" in name]
+
+
+def test_r7_4_requests_that_are_being_answered_are_shown(stack: RunningStack) -> None:
+    """R7.4: a gauge without labels everywhere; where requests wait it tells how many."""
+    for part in stack.services:
+        seen = scrape(stack, part)
+        assert seen.types["http_active_connections"] == "gauge"
+        assert seen.labels("http_active_connections") == {frozenset()}
+    desk = Desk(stack)
+    start = {part: active(stack, part) for part in ("gateway", "payments")}
+
+    with ThreadPoolExecutor(3) as pool, locked(stack, "payments") as waiting:
+        for _ in range(3):
+            pool.submit(desk.write, "payments", new_key())
+        until(lambda: waiting() == 3, 3)
+        assert {part: active(stack, part) for part in start} == {
+            part: before + 3 for part, before in start.items()
+        }
+    desk.close()
+
+    until(lambda: {part: active(stack, part) for part in start} == start, 5)
+
+
+def active(stack: RunningStack, part: str) -> float:
+    """How many requests a process is answering, the one that asks among them."""
+    return scrape(stack, part).total("http_active_connections")
 
 
 def test_r7_13_aborted_requests_leave_no_active_connection(

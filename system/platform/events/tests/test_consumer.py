@@ -121,7 +121,7 @@ async def depth(channel: AbstractChannel, queue: str) -> int:
     return (await channel.queue_declare(queue=queue, passive=True)).message_count or 0
 
 
-async def test_effects_keep_the_order_of_the_queue(
+async def test_r3_45_effects_keep_the_order_of_the_queue(
     db: Database, connection: Connection, channel: AbstractChannel
 ) -> None:
     """R3.45: 100 of 100 in order."""
@@ -155,7 +155,7 @@ async def _empty(channel: AbstractChannel, queue: str) -> bool:
     return await depth(channel, queue) == 0
 
 
-async def test_an_event_of_no_interest_does_not_touch_the_database(
+async def test_r3_9_an_event_of_no_interest_does_not_touch_the_database(
     connection: Connection, channel: AbstractChannel
 ) -> None:
     """R3.9: acknowledged while the database does not even exist."""

@@ -56,7 +56,7 @@ async def unpublished(db: Database) -> int:
     return count
 
 
-async def test_fifty_writers_lose_nothing_and_keep_order(
+async def test_r3_17_fifty_writers_lose_nothing_and_keep_order(
     db: Database, connection: Connection, channel: AbstractChannel
 ) -> None:
     """R3.17: rows become visible out of order; per aggregate events arrive in commit order."""
@@ -94,7 +94,7 @@ async def _none_left(db: Database) -> bool:
     return await unpublished(db) == 0
 
 
-async def test_an_event_carries_the_agreed_properties(
+async def test_r3_13_r3_18_an_event_carries_the_agreed_properties(
     db: Database, connection: Connection, channel: AbstractChannel
 ) -> None:
     """R3.13, and R3.18: it is in its queue within 500 ms of the commit."""
@@ -136,7 +136,7 @@ async def test_an_event_carries_the_agreed_properties(
     assert delay < 0.5
 
 
-async def test_a_rolled_back_change_has_no_event(db: Database) -> None:
+async def test_r3_16_a_rolled_back_change_has_no_event(db: Database) -> None:
     """R3.16: never an event without its change."""
 
     async def change() -> None:
@@ -161,7 +161,7 @@ async def test_a_malformed_event_is_not_written(db: Database) -> None:
             await add(tx, broken)
 
 
-async def test_a_crash_between_confirm_and_mark_repeats_and_loses_nothing(
+async def test_r3_17_a_crash_between_confirm_and_mark_repeats_and_loses_nothing(
     db: Database,
     connection: Connection,
     channel: AbstractChannel,
@@ -202,7 +202,7 @@ async def _waiting(connection: Connection, least: int, reader: asyncio.Task[Any]
     return reader.done() or (declared.message_count or 0) >= least
 
 
-async def test_only_one_relay_leads_and_the_other_takes_over(
+async def test_r3_17_only_one_relay_leads_and_the_other_takes_over(
     db: Database, connection: Connection, channel: AbstractChannel
 ) -> None:
     """R3.17: two instances publish each event once; when one stops the other goes on."""
@@ -261,7 +261,7 @@ def test_no_aggregate_is_twice_in_a_window() -> None:
     assert windows([]) == []
 
 
-async def test_with_the_broker_away_events_wait_and_follow_in_order(
+async def test_r3_20_r3_21_with_the_broker_away_events_wait_and_follow_in_order(
     db: Database, broker: Broker, connection: Connection, channel: AbstractChannel
 ) -> None:
     """R3.20, R3.21: writes succeed, and flow within 15 s of the broker's return."""
