@@ -13,11 +13,11 @@ import pytest
 from harness.probe import CouldNotObserve
 
 if TYPE_CHECKING:
-    from system.stack import containers, native
+    from system.stack import lifetime
 
 pytest_plugins = ["harness.pytest_plugin"]
 
-_PLATFORM = pytest.StashKey["containers.Stack | native.Stack"]()
+_PLATFORM = pytest.StashKey["lifetime.Stack"]()
 _STACK = pytest.StashKey[contextlib.ExitStack]()
 
 
@@ -51,7 +51,7 @@ def _default() -> str:
     return "native"
 
 
-def _platform(stack: str, replicas: int) -> containers.Stack | native.Stack:
+def _platform(stack: str, replicas: int) -> lifetime.Stack:
     name = f"trial-{os.getpid()}"
     if stack == "native":
         from system.stack import native
@@ -79,7 +79,7 @@ def pytest_seatrial_finished(config: pytest.Config, run_folder: Path) -> None:
         render.render(run_folder)
 
 
-def _keep_logs(platform: containers.Stack | native.Stack, run_folder: Path) -> None:
+def _keep_logs(platform: lifetime.Stack, run_folder: Path) -> None:
     """What the parts said, beside the evidence, when a criterion did not pass."""
     from harness import run
     from harness.redaction import redact_text

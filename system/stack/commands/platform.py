@@ -6,7 +6,7 @@ import argparse
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from system.stack.commands.words import (
     DONE,
@@ -22,6 +22,7 @@ from system.stack.parts import MOST_REPLICAS, PARTS, PROGRAMS, part_of
 if TYPE_CHECKING:
     from types import FrameType
 
+    from system.stack.lifetime import Stack
     from system.stack.rolling import Acts
     from system.stack.state import StateFolder
 
@@ -230,8 +231,8 @@ def _logs(options: argparse.Namespace) -> int:
 
             container_logs.follow(state, chosen, options.lines)
             return DONE
-        chosen = chosen or [file.stem for file in _stack(options.stack).logs()]
-        _stack(options.stack).logs()
+        written = [file.stem for file in _stack(options.stack).logs()]
+        chosen = chosen or written
     else:
         chosen = chosen or state.launches()
     if options.follow:
@@ -302,7 +303,7 @@ def _scale(options: argparse.Namespace) -> int:
     return DONE
 
 
-def _stack(name: str) -> Any:
+def _stack(name: str) -> Stack:
     """The stack of this name, of whichever kind it was started."""
     from system.stack.state import StateFolder
 
