@@ -106,6 +106,24 @@ class Clients:
                 thread.join()
 
 
+class Told:
+    """What a stack says, and what is to be done when it says a certain thing.
+
+    Attributes:
+        held: requests that were begun when the second gateway was ready, so before the edge knew.
+    """
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.clients: Clients | None = None
+        self.held: list[ssl.SSLSocket] = []
+
+    def __call__(self, line: str) -> None:
+        self.lines.append(line)
+        if self.clients is not None and "gateway-2" in line and "ready" in line:
+            self.held = [self.clients.half_sent() for _ in range(5)]
+
+
 OK, REFUSED = b"HTTP/1.1 200 OK", b"HTTP/1.1 400 Bad Request"
 
 
@@ -120,10 +138,9 @@ def _finished(held: ssl.SSLSocket) -> bytes:
         return _status(held)
 
 
-def _scaled_down(stack: lifetime.Stack, said: list[str], clients: Clients) -> list[bytes]:
+def _scaled_down(stack: lifetime.Stack, clients: Clients) -> list[bytes]:
     """Let one gateway remain; what requests were answered that were in flight meanwhile."""
     held = [clients.half_sent() for _ in range(5)]
-    said.clear()
     ending = threading.Thread(target=stack.scale, args=({"gateway": 1},))
     ending.start()
     ending.join(2.0)  # it is asked to end, or is about to be, and has the requests
@@ -146,20 +163,19 @@ def stack() -> Iterator[Stack]:
 @pytest.mark.platform
 def test_members_come_and_go_under_way(stack: Stack) -> None:
     """Requests in flight are finished, new ones answered; whoever is new is asked."""
-    state, said = StateFolder(stack.name), list[str]()
-    stack = Stack(stack.name, progress=said.append)
+    state, told = StateFolder(stack.name), Told()
+    stack = Stack(stack.name, progress=told)
     before = tomllib.loads(stack.target_file.read_text(encoding="utf-8"))
-    clients = Clients(before)
+    told.clients = clients = Clients(before)
     token = clients.token()
     gateway, profile = state.process_of("gateway"), state.process_of("profile")
 
     with clients.asking("/api/profile", token) as seen, clients.websocket(token) as websocket:
-        held = [clients.half_sent() for _ in range(5)]
         stack.scale({"gateway": 2})
-        assert [_finished(one) for one in held] == [REFUSED] * 5
+        assert [_finished(one) for one in told.held] == [REFUSED] * 5
         assert websocket.ping().wait(10), "an open WebSocket stays where it is"
         assert state.process_of("gateway-1") == gateway
-        assert any("edge" in line and "reloaded" in line for line in said)
+        assert any("edge" in line and "reloaded" in line for line in told.lines)
 
         stack.scale({"profile": 2})
         assert state.process_of("profile-1") == profile
@@ -176,7 +192,7 @@ def test_members_come_and_go_under_way(stack: Stack) -> None:
 
     with clients.asking("/api/profile", token) as seen:
         stack.scale({"profile": 1})
-        assert _scaled_down(stack, said, clients) == [REFUSED] * 5
+        assert _scaled_down(stack, clients) == [REFUSED] * 5
     assert set(seen) == {OK}
 
     assert {part.part: part.state for part in stack.status()} == dict.fromkeys(PARTS, "ready")
@@ -186,18 +202,17 @@ def test_members_come_and_go_under_way(stack: Stack) -> None:
 @pytest.mark.engine
 def test_containers_come_and_go_under_way() -> None:
     """As natively; the edge finds them itself, and callers find them by name."""
-    said: list[str] = []
-    stack = containers.Stack(f"test-{os.getpid()}-scaling", progress=said.append)
+    told = Told()
+    stack = containers.Stack(f"test-{os.getpid()}-scaling", progress=told)
     try:
         stack.up()
         before = tomllib.loads(stack.target_file.read_text(encoding="utf-8"))
-        clients = Clients(before)
+        told.clients = clients = Clients(before)
         token = clients.token()
 
         with clients.asking("/api/profile", token) as seen, clients.websocket(token) as websocket:
-            held = [clients.half_sent() for _ in range(5)]
             stack.scale({"gateway": 2, "profile": 2})
-            assert [_finished(one) for one in held] == [REFUSED] * 5
+            assert [_finished(one) for one in told.held] == [REFUSED] * 5
             assert websocket.ping().wait(10)
         assert set(seen) == {OK}
         assert seen[OK] > 20
@@ -210,7 +225,7 @@ def test_containers_come_and_go_under_way() -> None:
         container_acts.control(stack.state, "profile-1", "start")
 
         with clients.asking("/api/profile", token) as seen:
-            assert _scaled_down(stack, said, clients) == [REFUSED] * 5
+            assert _scaled_down(stack, clients) == [REFUSED] * 5
             stack.scale({"profile": 1})
         assert set(seen) == {OK}
 
