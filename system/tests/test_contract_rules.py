@@ -73,7 +73,6 @@ _NOT_YET: dict[int, list[int]] = {
         149,
         150,
     ],
-    9: [1, 2, 4, 5, 8],
 }
 _RANGE = re.compile(r"r(\d+)_(\d+)(?:_to_r\1_(\d+))?(?=_|$)")
 

@@ -67,7 +67,7 @@ PROFILE: dict[str, Any] = {
 SETTING = {"key": "a", "value": None, "description": None, "updatedAt": TIME, "updatedBy": None}
 
 
-def test_canonical_json_has_sorted_keys_and_no_blanks() -> None:
+def test_r9_8_canonical_json_has_sorted_keys_and_no_blanks() -> None:
     """R9.8: also inside, in UTF-8, nulls kept; the checksum is SHA-256 of it."""
     text = canonical({"b": None, "a": {"ü": "é\n𝄞", "c": [1, 1.5, True]}})
     assert text == '{"a":{"c":[1,1.5,true],"ü":"é\\n𝄞"},"b":null}'
@@ -198,8 +198,8 @@ PROJECT = Path(__file__).resolve().parents[3]
 SCRIPTS = json.loads((PROJECT / "package.json").read_text(encoding="utf-8"))["scripts"]
 
 
-def test_the_contract_s_package_scripts_are_there() -> None:
-    """R9.2 to R9.5 name them."""
+def test_r9_2_to_r9_5_the_package_scripts_are_there() -> None:
+    """One for each command that the contract names, and for its services."""
     services = ("auth", "payments", "admin", "profile")
     assert {
         "migrate:export",
