@@ -262,7 +262,13 @@ def _judge_down(
     tally: Tally, subject: str, name: str, not_ready: bool, down: Mapping[str, Any]
 ) -> None:
     if down["status"] == 0:  # who can say that it lives (R1.54) owes this answer, too
-        tally.equal(subject, down["error"], "", place=f"{subject}: answer while away")
+        tally.judge(
+            subject,
+            False,
+            seen=down["error"],
+            expected="an answer, as from /health/live",
+            place=f"{subject}: answer while away",
+        )
         return
     tally.equal(subject, down["checks"].get(name), "down", place=f"{subject}: while away")
     others = {k: v for k, v in down["checks"].items() if k != name and v != "up"}
