@@ -257,9 +257,15 @@ class _Protocol(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer what was not HTTP, or an error that escaped the handler; then close."""
-        if request.writer.output_size > 0 or request.transport is None:
-            raise ConnectionResetError("an answer is under way")
+        """Answer what was not HTTP, or an error that escaped the handler; then close.
+
+        Raises:
+            ConnectionResetError: an answer is under way, or the client is gone, which is no error.
+        """
+        transport = request.transport
+        gone = transport is None or (transport.is_closing() and isinstance(exc, ConnectionError))
+        if gone or request.writer.output_size > 0:
+            raise ConnectionResetError("client is gone, or has half an answer")
         if status == 400:
             error = ApiError(400, "BAD_REQUEST", "Request is malformed")
             # Neither the bytes nor the parser's message, which repeats them: both may hold a token.

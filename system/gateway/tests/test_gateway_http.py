@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import re
 from collections.abc import AsyncIterator
 from typing import Any
@@ -12,6 +13,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from system.gateway.entrypoints.answers import Sent
+from system.gateway.entrypoints.call import Call
 from system.gateway.tests.stand_ins import (
     ORIGIN,
     EchoService,
@@ -377,3 +380,22 @@ async def test_metrics_use_the_public_template(ask: Any) -> None:
     assert "http_request_duration_seconds_bucket" in text
     for hidden in ("some-id", "unknown-xyz", "10.9.9.9"):
         assert hidden not in text
+
+
+async def test_a_client_that_goes_away_is_no_error(
+    ask: Any, gateway: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Between two writes the connection breaks: nothing is said of it, and others are served."""
+
+    async def broken(call: Call) -> Sent:
+        assert call.request.transport is not None
+        call.request.transport.abort()  # as the event loop does when a write fails
+        return await call.success({})
+
+    gateway.entry._local["/health/live"] = broken
+    with caplog.at_level(logging.DEBUG), pytest.raises(aiohttp.ClientError):
+        await ask("GET", "/health/live")
+
+    said = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert not said, [record.getMessage() for record in said]
+    assert (await ask("GET", "/health")).status == 200
