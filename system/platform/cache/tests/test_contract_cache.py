@@ -31,10 +31,6 @@ CACHED = [
 @pytest.fixture
 def people(stack: Any) -> Iterator[People]:
     found = People(stack)
-    # Redis may have been away in a test before; a service's first reads then repair connections.
-    calm = found.member("customer")
-    for path in CACHED:
-        calm.warm(path)
     yield found
     found.close()
 
