@@ -19,7 +19,7 @@ from system.admin.service.configuration import Configuration
 from system.admin.service.health import Probe, SystemHealth
 from system.admin.service.users import Users
 from system.platform import redis_connection
-from system.platform.config import Settings
+from system.platform.config.settings import Settings
 from system.platform.database import Database
 from system.platform.events.connection import Connection
 from system.platform.events.diagnostics import ProbeStore

@@ -30,7 +30,7 @@ from system.platform import redis_connection
 from system.platform.cache.cache import Cache
 from system.platform.cache.notices import PostgresNotices
 from system.platform.cache.route import cache_route
-from system.platform.config import Settings
+from system.platform.config.settings import Settings
 from system.platform.database import Database
 from system.platform.events import diagnostics
 from system.platform.events.connection import Connection

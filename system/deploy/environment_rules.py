@@ -10,7 +10,10 @@ from system.deploy.rendering import Document
 from system.deploy.workloads import Finding, Workload, named, of_kind, workloads
 from system.edge.environment import settings_from
 from system.edge.render import EdgeSettingsFault, render
-from system.platform.config import NAMES, VARIABLES, ConfigurationError, load
+from system.platform.config.faults import ConfigurationError
+from system.platform.config.loading import load
+from system.platform.config.settings import NAMES
+from system.platform.config.variables import VARIABLES
 
 # Read by the edge's container besides R0.13's (system/edge/environment.py).
 _EDGE_ONLY: Final = frozenset({"EDGE_LISTEN", "EDGE_ACCESS_LOG"})

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from system.broker import definitions
 from system.edge import certificates
-from system.platform.config import NAMES, PROCESSES, SERVICES
+from system.platform.config.settings import NAMES, PROCESSES, SERVICES
 from system.stack.credentials import OPERATOR, PLATFORM, Credentials, generate
 from system.stack.ports import STANDARD
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from system.deploy.rendering import Document
 from system.deploy.workloads import Finding, Workload, of_kind, place, selects, workloads
-from system.platform.config import NAMES, SERVICES
+from system.platform.config.settings import NAMES, SERVICES
 from system.stack.ports import STANDARD
 
 Way = tuple[str, str, int]

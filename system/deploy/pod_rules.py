@@ -7,7 +7,7 @@ from typing import Final
 
 from system.deploy.rendering import Document
 from system.deploy.workloads import Finding, bytes_of, cores_of, workloads
-from system.platform.config import NAMES, VERSION
+from system.platform.config.settings import NAMES, VERSION
 
 _PROCESSES: Final = frozenset(NAMES.values())
 _DRAIN_SECONDS: Final = 10  # R0.11

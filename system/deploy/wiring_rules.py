@@ -15,7 +15,7 @@ from system.deploy.workloads import (
     selects,
     workloads,
 )
-from system.platform.config import NAMES, SERVICES
+from system.platform.config.settings import NAMES, SERVICES
 from system.stack.ports import STANDARD
 
 PORTS: Final[Mapping[str, frozenset[int]]] = {

@@ -20,7 +20,7 @@ from system.gateway.service.admission import AdmissionService, Exemptions
 from system.gateway.service.description import DescriptionService
 from system.gateway.service.realtime import RealtimeService
 from system.platform import redis_connection
-from system.platform.config import Settings
+from system.platform.config.settings import Settings
 from system.platform.http.health import Check, Health
 from system.platform.security.keys import FreshKeys, keys_of_auth_service
 from system.platform.security.principal import Authenticator

@@ -8,7 +8,9 @@ from typing import Final
 
 from system.migration.adapters.connections import Address
 from system.migration.domain.entities import SERVICES
-from system.platform.config import ConfigurationError, Fault, Settings, load
+from system.platform.config.faults import ConfigurationError, Fault
+from system.platform.config.loading import load
+from system.platform.config.settings import Settings
 
 LEGACY_VARIABLE: Final = "DATABASE_URL"
 

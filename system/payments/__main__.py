@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from system.payments.bootstrap import build
-from system.platform import config
+from system.platform.config.loading import load_or_exit
 from system.platform.http.app import run
 from system.platform.observability import logs
 
 
 def main() -> None:
     """Serve until SIGTERM; ends with code 1 when the environment cannot be used (R0.14)."""
-    settings = config.load_or_exit("payments")
+    settings = load_or_exit("payments")
     logs.configure(settings.service_name)
     run(build(settings), settings)
 

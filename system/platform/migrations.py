@@ -22,7 +22,8 @@ from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from system.platform import config
+from system.platform.config.loading import load_or_exit
+from system.platform.config.settings import SERVICES
 
 # Any number will do as long as nobody else takes it: two upgrades at once must queue up.
 _LOCK: Final = 0x5EA7_41A1
@@ -93,13 +94,13 @@ def _driver_url(url: str) -> str:
 
 def main(arguments: list[str]) -> int:
     """Upgrade the databases of the services named; exit codes as R0.17."""
-    if not arguments or not set(arguments) <= set(config.SERVICES):
+    if not arguments or not set(arguments) <= set(SERVICES):
         sys.stderr.write(
-            f"usage: python -m system.platform.migrations {{{'|'.join(config.SERVICES)}}} …\n"
+            f"usage: python -m system.platform.migrations {{{'|'.join(SERVICES)}}} …\n"
         )
         return 2
     for service in arguments:
-        settings = config.load_or_exit(service)
+        settings = load_or_exit(service)
         owner_url = settings.owner_url(service)
         if not owner_url:
             sys.stderr.write(

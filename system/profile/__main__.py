@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from system.platform import config
+from system.platform.config.loading import load_or_exit
 from system.platform.http.app import run
 from system.platform.observability import logs
 
 
 def main() -> None:
     """Read the configuration, or end with all its faults (R0.14); then serve until SIGTERM."""
-    settings = config.load_or_exit("profile")
+    settings = load_or_exit("profile")
     logs.configure(settings.service_name)
     # Imported late, so that a bad configuration is reported at once.
     from system.profile.entrypoints.application import create

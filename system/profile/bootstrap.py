@@ -11,7 +11,7 @@ from system.platform import redis_connection
 from system.platform.cache.cache import Cache
 from system.platform.cache.circuit import Circuit, GuardedRedis
 from system.platform.cache.notices import PostgresNotices
-from system.platform.config import Settings
+from system.platform.config.settings import Settings
 from system.platform.database import Database
 from system.platform.events.connection import Connection
 from system.platform.events.diagnostics import ProbeStore

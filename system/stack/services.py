@@ -40,7 +40,7 @@ def seed_accounts(owner_url: str, variables: Mapping[str, str]) -> None:
     import asyncpg
 
     from system.auth.adapters.seed import seed
-    from system.platform.config import load
+    from system.platform.config.loading import load
 
     async def write() -> None:
         connection = await asyncpg.connect(owner_url)

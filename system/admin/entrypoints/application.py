@@ -7,7 +7,7 @@ from litestar import Litestar
 from system.admin.bootstrap import assemble
 from system.admin.entrypoints import http_audit, http_configuration, http_health, http_users
 from system.admin.entrypoints.events import EVENT_HANDLERS
-from system.platform.config import Settings
+from system.platform.config.settings import Settings
 from system.platform.events import diagnostics, topology
 from system.platform.events.consumer import Consumer
 from system.platform.http.app import create_app

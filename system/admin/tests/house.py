@@ -15,7 +15,7 @@ from system.admin.service.configuration import Configuration
 from system.admin.service.health import Probe, SystemHealth
 from system.admin.service.users import Users
 from system.admin.tests.fakes import FakeAccounts, FakeAuditLog, FakeStore, a_user
-from system.platform.config import load
+from system.platform.config.loading import load
 from system.platform.http import errors
 from system.platform.http.app import create_app
 from system.platform.security.principal import Principal

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from ipaddress import ip_address
 
-from system.platform.config import Network
+from system.platform.config.settings import Network
 
 
 class ExemptAddresses:

@@ -9,7 +9,7 @@ from typing import Any
 
 from system.auth.domain.keys import KeyKind, KeyStatus, Rotation
 from system.auth.ports import StoredKey
-from system.platform import config
+from system.platform.config.encryption import decrypt, encrypt
 from system.platform.database import Database, Transaction
 
 # Any number: advisory locks are per database, and the others are different.
@@ -29,7 +29,7 @@ class Vault:
 
     def seal(self, secret: bytes) -> str:
         """Return `ENC[local:…]`."""
-        return config.encrypt(secret.decode(), self._key)
+        return encrypt(secret.decode(), self._key)
 
     def open(self, sealed: str) -> bytes:
         """Return the secret.
@@ -37,7 +37,7 @@ class Vault:
         Raises:
             ValueError: sealed with another key, or changed.
         """
-        return config.decrypt(sealed, self._key).encode()
+        return decrypt(sealed, self._key).encode()
 
 
 async def read_keys(database: Database | Transaction, vault: Vault) -> Sequence[StoredKey]:

@@ -13,7 +13,7 @@ from system.auth.adapters.postgres import SOURCE
 from system.auth.domain.accounts import User, UserRole, UserStatus
 from system.auth.service.facts import user_created
 from system.auth.service.moments import utc_now
-from system.platform.config import Settings
+from system.platform.config.settings import Settings
 from system.platform.events import outbox
 from system.platform.events.envelope import new_event
 

@@ -16,7 +16,7 @@ from system.auth.tests.fakes import FakeMirror
 from system.auth.tests.house import PASSWORD, House
 from system.platform.cache.cache import Answer, Loader, Outcome
 from system.platform.cache.keys import Entry
-from system.platform.config import load
+from system.platform.config.loading import load
 from system.platform.events.envelope import new_event
 from system.platform.http.app import create_app
 from system.platform.observability.metrics import AUTH_LOGIN_TOTAL, AUTH_REGISTER_TOTAL

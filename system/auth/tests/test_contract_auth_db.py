@@ -19,7 +19,7 @@ from system.auth.adapters.seed import ACCOUNTS, seed
 from system.auth.adapters.seed import PASSWORD as SEEDED
 from system.auth.adapters.tidying import OVER
 from system.auth.tests.platform_client import PASSWORD, Client
-from system.platform.config import load
+from system.platform.config.loading import load
 from system.platform.database import Database
 from system.platform.tidying import Tidying
 

@@ -19,7 +19,8 @@ from system.gateway.entrypoints.description import DescriptionEntry
 from system.gateway.entrypoints.graphql.endpoint import GraphQLEntry
 from system.gateway.entrypoints.http import GatewayServer, HttpEntry, make_server
 from system.gateway.entrypoints.websocket import WebSocketEntry
-from system.platform.config import Settings, load_or_exit
+from system.platform.config.loading import load_or_exit
+from system.platform.config.settings import Settings
 from system.platform.observability import logs, metrics, telemetry
 
 log = logging.getLogger(__name__)

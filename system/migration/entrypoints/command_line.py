@@ -23,7 +23,7 @@ from system.migration.service.importing import import_rows
 from system.migration.service.rolling_back import imported, roll_back
 from system.migration.service.standing import Standing, standings
 from system.migration.service.validating import Compared, validate
-from system.platform.config import ConfigurationError
+from system.platform.config.faults import ConfigurationError
 
 DONE: Final = 0
 FAILED: Final = 1

@@ -16,7 +16,8 @@ from system.payments.domain import PaymentStatus
 from system.payments.entrypoints import webhooks
 from system.payments.entrypoints.webhooks import is_timely, signature
 from system.payments.tests.desk import Desk
-from system.platform.config import Settings, load
+from system.platform.config.loading import load
+from system.platform.config.settings import Settings
 from system.platform.http.app import create_app, described_routes
 from system.platform.http.openapi import document
 

@@ -12,7 +12,7 @@ from prometheus_client import Counter
 from redis.asyncio import Redis
 
 from system.platform import redis_connection
-from system.platform.config import Settings
+from system.platform.config.settings import Settings
 
 _log = logging.getLogger(__name__)
 

@@ -34,7 +34,7 @@ from litestar.exceptions import (
 from litestar.routes import HTTPRoute
 from litestar.types import Receive, Scope, Send
 
-from system.platform.config import Settings
+from system.platform.config.settings import Settings
 from system.platform.http import errors
 from system.platform.http.client_address import client_address
 from system.platform.http.dispatch import Dispatch

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from litestar import get
 
-from system.platform.config import Settings
+from system.platform.config.settings import Settings
 from system.platform.http.app import Reply, create_app, success
 from system.platform.observability import tracing
 from system.platform.observability.trace_export import TraceExport

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
-from system.platform.config import Settings
+from system.platform.config.settings import Settings
 from system.platform.observability import correlation, redaction
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from system.platform.config import Settings
+from system.platform.config.settings import Settings
 from system.platform.observability import error_reports, trace_export
 
 

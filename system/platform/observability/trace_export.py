@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 from urllib.parse import urlsplit
 
-from system.platform.config import Settings
+from system.platform.config.settings import Settings
 from system.platform.observability import otlp, tracing
 from system.platform.observability.tracing import Attribute, Span
 

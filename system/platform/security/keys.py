@@ -29,7 +29,7 @@ from system.platform.security.tokens import (
 )
 
 if TYPE_CHECKING:
-    from system.platform.config import Settings
+    from system.platform.config.settings import Settings
 
 # Between two looks, whether by the clock or for an unknown kid.
 LOOK_EVERY_S: Final = 1.0

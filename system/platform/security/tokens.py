@@ -24,7 +24,7 @@ from joserfc.jwk import OctKey
 from system.platform.http import errors
 
 if TYPE_CHECKING:
-    from system.platform.config import Settings
+    from system.platform.config.settings import Settings
 
 ISSUER: Final = "auth-service"
 AUDIENCE: Final = "payments-system"

@@ -12,8 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from system.platform import config
-from system.platform.config import ConfigurationError, load
+from system.platform.config.encryption import decrypt, encrypt
+from system.platform.config.environment_files import example, required
+from system.platform.config.faults import ConfigurationError
+from system.platform.config.loading import load
+from system.platform.config.production import WEAK_PARTS
+from system.platform.config.settings import PROCESSES, READERS, Settings
+from system.platform.config.variables import VARIABLES
 
 DATABASE = "postgresql://auth_service:pw@127.0.0.1:5432/auth_db"
 KEY = base64.b64encode(bytes(range(32))).decode()
@@ -119,7 +124,7 @@ def test_documentation_is_off_in_production() -> None:
     assert load("gateway", {**PRODUCTION, "API_DOCS_ENABLED": "true"}).api_docs_enabled
 
 
-@pytest.mark.parametrize("service", config.PROCESSES)
+@pytest.mark.parametrize("service", PROCESSES)
 def test_a_good_production_environment_is_accepted(service: str) -> None:
     """The control of the refusals below."""
     assert load(service, PRODUCTION).production
@@ -146,7 +151,7 @@ def test_missing_secrets_are_named_all_at_once(service: str, secrets: set[str]) 
     assert faulty(service, bare) == secrets | {"INTERNAL_SERVICE_TOKEN", "SECRETS_ENCRYPTION_KEY"}
 
 
-@pytest.mark.parametrize("weak", [*config.WEAK_PARTS, "DEVELOPMENT-ONLY"])
+@pytest.mark.parametrize("weak", [*WEAK_PARTS, "DEVELOPMENT-ONLY"])
 def test_weak_secrets_are_refused(weak: str) -> None:
     """R0.14: a secret with a well-known part is refused, however long it is."""
     assert faulty("auth", {**PRODUCTION, "JWT_SECRET": f"{GOOD}-{weak}-{GOOD}"}) == {"JWT_SECRET"}
@@ -248,7 +253,7 @@ def test_settings_do_not_print_secrets() -> None:
 
 def test_encrypted_values_are_decrypted() -> None:
     """R0.15: ENC[local:…] is AES-256-GCM over nonce, ciphertext, tag."""
-    sealed = config.encrypt(GOOD + "-sealed", base64.b64decode(KEY))
+    sealed = encrypt(GOOD + "-sealed", base64.b64decode(KEY))
 
     assert load("auth", {**PRODUCTION, "JWT_SECRET": sealed}).jwt_secret == GOOD + "-sealed"
     assert faulty("auth", {**PRODUCTION, "JWT_SECRET": sealed[:-9] + "AAAAAAA=]"}) == {"JWT_SECRET"}
@@ -263,12 +268,12 @@ def test_a_known_ciphertext_is_decrypted() -> None:
     body = AESGCM(bytes(range(32))).encrypt(nonce, text, None)
     value = f"ENC[local:{base64.b64encode(nonce + body).decode()}]"
 
-    assert config.decrypt(value, bytes(range(32))) == text.decode()
+    assert decrypt(value, bytes(range(32))) == text.decode()
 
 
 def test_an_encrypted_value_without_key_is_a_fault() -> None:
     """R0.15: the message says which variable is missing."""
-    sealed = config.encrypt(GOOD, base64.b64decode(KEY))
+    sealed = encrypt(GOOD, base64.b64decode(KEY))
     environ = {"AUTH_DATABASE_URL": DATABASE, "JWT_SECRET": sealed}
 
     with pytest.raises(ConfigurationError, match="SECRETS_ENCRYPTION_KEY"):
@@ -299,13 +304,13 @@ def test_a_process_exits_with_all_faults() -> None:
 
 def test_generated_files_name_every_variable_once() -> None:
     """R0.18: .env.example and .env.required are drawn from the table."""
-    names = [variable.name for variable in config.VARIABLES]
-    assigned = re.findall(r"^([A-Z][A-Z0-9_]*)=", config.example(), re.MULTILINE)
+    names = [variable.name for variable in VARIABLES]
+    assigned = re.findall(r"^([A-Z][A-Z0-9_]*)=", example(), re.MULTILINE)
 
     assert assigned == names
     assert len(set(names)) == len(names)
-    assert "development-only" not in config.example()
-    assert set(re.findall(r"^([A-Z0-9_]+)=", config.required(), re.MULTILINE)) >= {
+    assert "development-only" not in example()
+    assert set(re.findall(r"^([A-Z0-9_]+)=", required(), re.MULTILINE)) >= {
         "JWT_SECRET",
         "JWT_REFRESH_SECRET",
         "INTERNAL_SERVICE_TOKEN",
@@ -316,17 +321,13 @@ def test_generated_files_name_every_variable_once() -> None:
 
 def test_every_attribute_of_the_table_exists() -> None:
     """The table and `Settings` agree."""
-    fields = set(config.Settings.__struct_fields__)
+    fields = set(Settings.__struct_fields__)
 
-    assert {variable.attribute for variable in config.VARIABLES} <= fields
-    assert {reader for variable in config.VARIABLES for reader in variable.readers} <= set(
-        config.READERS
-    )
+    assert {variable.attribute for variable in VARIABLES} <= fields
+    assert {reader for variable in VARIABLES for reader in variable.readers} <= set(READERS)
 
 
-@pytest.mark.parametrize(
-    ("name", "text"), [(".env.example", config.example), (".env.required", config.required)]
-)
+@pytest.mark.parametrize(("name", "text"), [(".env.example", example), (".env.required", required)])
 def test_generated_files_are_up_to_date(name: str, text: Callable[[], str]) -> None:
     """R0.18: what lies in the project is what the table says."""
     project = Path(__file__).resolve().parents[3]

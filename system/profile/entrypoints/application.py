@@ -5,7 +5,7 @@ from __future__ import annotations
 from litestar import Litestar
 
 from system.platform.cache.route import cache_route
-from system.platform.config import Settings
+from system.platform.config.settings import Settings
 from system.platform.events import diagnostics, topology
 from system.platform.events.consumer import Consumer
 from system.platform.http.app import create_app

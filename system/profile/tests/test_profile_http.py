@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from system.platform.config import load
+from system.platform.config.loading import load
 from system.platform.events.catalogue import USER_LIFECYCLE
 from system.platform.http import errors
 from system.platform.http.app import create_app, described_routes

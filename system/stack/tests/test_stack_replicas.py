@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from system.platform import config
+from system.platform.config.loading import load
 from system.stack import acts, environment, parts, ports, process, rolling, target_file
 from system.stack.command_line import main
 from system.stack.credentials import generate
@@ -71,7 +71,7 @@ def test_each_member_has_its_port_and_knows_all_of_the_others(program: str) -> N
     """R0.13: a list of addresses means several instances."""
     credentials = generate()
     first, second = (
-        config.load(program, environment.process_environment(member, TWO, credentials))
+        load(program, environment.process_environment(member, TWO, credentials))
         for member in parts.member_names(program, 2)
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from system.platform import config
+from system.platform.config.loading import load
 from system.stack import environment, ports, target_file
 from system.stack.credentials import Credentials, generate
 from system.stack.parts import PARTS, PROGRAMS, SERVICES
@@ -40,7 +40,7 @@ def target(credentials: Credentials, tmp_path: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("part", PROGRAMS)
 def test_every_process_accepts_its_environment(part: str, credentials: Credentials) -> None:
     """Production mode takes it, and ports and trust are those of this stack (R0.14, R0.16)."""
-    settings = config.load(part, environment.process_environment(part, PORTS, credentials))
+    settings = load(part, environment.process_environment(part, PORTS, credentials))
 
     assert settings.production
     assert settings.port == PORTS[part]

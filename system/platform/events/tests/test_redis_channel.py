@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from system.platform.config import Settings
+from system.platform.config.settings import Settings
 from system.platform.events import redis_channel as module
 from system.platform.events.redis_channel import (
     EVENTS_MIRRORED_TOTAL,

@@ -13,7 +13,7 @@ import pytest
 from litestar import Litestar, Request, delete, get, post
 from prometheus_client import REGISTRY
 
-from system.platform.config import load
+from system.platform.config.loading import load
 from system.platform.http import errors
 from system.platform.http.app import (
     BODY_LIMIT,

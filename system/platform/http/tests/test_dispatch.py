@@ -10,7 +10,7 @@ from litestar import Request, get, post
 from litestar.params import FromPath
 from litestar.routes import HTTPRoute
 
-from system.platform.config import Settings
+from system.platform.config.settings import Settings
 from system.platform.http.app import Reply, create_app, success
 from system.platform.security.litestar import internal_only
 

@@ -19,7 +19,7 @@ PROJECT = Path(__file__).resolve().parents[4]
 # A service with nothing but its own routes.
 SERVICE = """
 import os
-from system.platform.config import load
+from system.platform.config.loading import load
 from system.platform.http.app import create_app, run
 settings = load("auth", os.environ)
 run(create_app(settings, [], checks={}, essential=()), settings)

@@ -10,7 +10,8 @@ import pytest
 from litestar import Litestar, Request, get, post
 from litestar.testing import TestClient
 
-from system.platform.config import Settings, load
+from system.platform.config.loading import load
+from system.platform.config.settings import Settings
 from system.platform.http.app import Reply, create_app, described_routes, json_body, success
 from system.platform.http.openapi import (
     ADMIN,

@@ -13,7 +13,7 @@ from litestar import get
 from litestar.params import FromPath
 from litestar.testing import AsyncTestClient
 
-from system.platform.config import load
+from system.platform.config.loading import load
 from system.platform.http import errors
 from system.platform.http.app import Reply, create_app, success
 from system.platform.observability import error_reports

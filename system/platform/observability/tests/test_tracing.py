@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from system.platform.config import Settings
+from system.platform.config.settings import Settings
 from system.platform.observability import bench, otlp, sampling, trace_export, tracing
 from system.platform.observability.trace_export import QUEUE_SPANS, HttpSender, TraceExport
 from system.platform.observability.tracing import Kind, Span
