@@ -260,21 +260,35 @@ class Trial:
             _run(words, f"fault {kind} {way}", seconds)
             yield
         finally:
+            # A terminal's Ctrl-C is for us, not for whoever heals.
             try:
-                _run(heal, f"fault heal {way}", seconds)
+                _run(heal, f"fault heal {way}", seconds, own_session=True)
             except (KeyboardInterrupt, TimeLimitReached):  # struck the healing itself
-                _run(heal, f"fault heal {way}", seconds)
+                _run(heal, f"fault heal {way}", seconds, own_session=True)
                 raise
 
 
-def _run(words: list[str], what: str, seconds: float) -> None:
+def _run(words: list[str], what: str, seconds: float, *, own_session: bool = False) -> None:
     """Run a command of the target file.
+
+    Args:
+        words: the command.
+        what: names it in an error.
+        seconds: it may take.
+        own_session: no signal of our terminal reaches it.
 
     Raises:
         CouldNotObserve: it failed, or took longer.
     """
     try:
-        subprocess.run(words, check=True, capture_output=True, text=True, timeout=seconds)
+        subprocess.run(
+            words,
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            start_new_session=own_session,
+        )
     except subprocess.CalledProcessError as error:
         tail = (error.stderr or error.stdout or "").strip()[-300:]
         raise CouldNotObserve(f"{what} ended with {error.returncode}: {tail}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -277,6 +278,18 @@ def test_a_way_that_cannot_be_healed_is_told(make_trial: Make, tmp_path: Path) -
         trial.fault("auth", "redis", "cut"),
     ):
         pass
+
+
+def test_a_terminals_signals_do_not_reach_the_healing(make_trial: Make, tmp_path: Path) -> None:
+    """A Ctrl-C goes to everybody of the terminal's session; who heals has one of his own."""
+    told = tmp_path / "told"
+    trial = make_trial(**_faults(told, heal=f"cp /proc/self/stat {tmp_path}/stat"))
+
+    with trial.fault("auth", "redis", "cut"):
+        pass
+
+    session = int((tmp_path / "stat").read_text().rpartition(")")[2].split()[3])
+    assert session != os.getsid(0)
 
 
 def test_a_healing_that_is_interrupted_is_done_again(make_trial: Make, tmp_path: Path) -> None:

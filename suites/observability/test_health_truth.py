@@ -152,7 +152,8 @@ def _cuts(
 
     with ThreadPoolExecutor(len(pairs)) as pool:
         looks = [pool.submit(look, observer, name) for observer, name in pairs]
-    all_seen = [found.result() for found in looks]
+        # Awaited in here: whatever interrupts us, nobody is left cut off.
+        all_seen = [found.result() for found in looks]
     times = ("before", "down", "alive", "up")
     return {
         when: {member: told for seen in all_seen for member, told in seen[when].items()}
