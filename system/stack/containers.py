@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import shutil
-import subprocess
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
-from subprocess import CalledProcessError
 from typing import Any
 
 from system.stack import (
     compose,
+    composing,
     container_acts,
     lifetime,
     network_faults,
@@ -53,11 +51,9 @@ __all__ = ["KIND", "PartFailed", "PartState", "Stack", "StackError", "sweep"]
 
 KIND = "containers"  # in the stack's document; that of a native one says nothing
 RELAY = "relay"
-TRIAL_FILE = compose.FILE.with_name("compose.trial.yaml")
 _READY_SECONDS = 180.0
 _EDGE_SECONDS = 30.0  # it looks every half second, and waits a while for who may come back
 _EDGE = ("edge-https", "edge-http")
-_ON_CLASH = "address already in use", "port is already allocated", "Pool overlaps"
 
 
 class Stack(lifetime.Stack):
@@ -124,7 +120,7 @@ class Stack(lifetime.Stack):
                 if plan.started:
                     self._project.set_replicas(wanted)
                     grown = {part_of(member) for member in plan.started}
-                    compose_scale(self._project, grown)
+                    composing.up_only(self._project, grown)
                 self.state.write({**document, "ports": {**document["ports"], **ports}})
                 for member in plan.started:
                     container_acts.wait_until_ready(self.state, member, strict=True)
@@ -204,7 +200,7 @@ class Stack(lifetime.Stack):
         state.write(document)
         images = self._images()
         document[network_faults.IMAGE] = images[network_faults.IMAGE]
-        prefixes = free_prefixes()
+        prefixes = composing.free_prefixes()
         self._project.prepare(
             images=images,
             ports=edge,
@@ -212,7 +208,7 @@ class Stack(lifetime.Stack):
             replicas=self._replicas,
             upstream_timeout_ms=self._upstream_timeout_ms,
         )
-        compose_up(self._project, "trial")
+        composing.up(self._project, "trial")
         self._say_ready("containers", "started")
         document["front"] = prefixes[0]
         document["reachable"] = self._published()
@@ -334,51 +330,10 @@ def no_engine() -> str:
     )
 
 
-def compose_up(project: compose.Project, *profiles: str, service: str = "") -> None:
-    """Have testcontainers start the project, or one service of it; nobody waits for it to answer.
-
-    Raises:
-        StackError: compose says no; the text is its own.
-    """
-    from testcontainers.compose import DockerCompose  # takes seconds on a busy machine
-
-    class Compose(DockerCompose):
-        """Compose with this project's name, files and profiles."""
-
-        def docker_compose_command(self) -> list[str]:
-            return [*project.arguments(*profiles), "-f", str(TRIAL_FILE)]
-
-        compose_command_property = property(docker_compose_command)
-
-    services = [service] if service else None
-    try:
-        Compose(context=str(compose.FILE.parent), wait=False, services=services).start()
-    except CalledProcessError as error:
-        said = error.stderr.decode("utf-8", "replace").strip()[-3000:]
-        raise StackError(f"docker compose up ended with {error.returncode}:\n{said}") from error
-
-
-def compose_scale(project: compose.Project, parts: Iterable[str]) -> None:
-    """Have compose start as many of these as the env file asks for; nobody else is touched.
-
-    Raises:
-        StackError: compose says no; the text is its own.
-    """
-    words = ["up", "--detach", "--no-deps", "--no-recreate", *sorted(parts)]
-    answer = subprocess.run(
-        [*project.arguments("trial"), "-f", str(TRIAL_FILE), *words],
-        capture_output=True,
-        check=False,
-    )
-    if answer.returncode:
-        said = answer.stderr.decode("utf-8", "replace").strip()[-3000:]
-        raise StackError(f"docker compose up ended with {answer.returncode}:\n{said}")
-
-
 def start_legacy(state: StateFolder) -> None:
     """Start the legacy database if it does not run, and wait until it answers."""
     with state.held(alone=False), state.part_held(LEGACY):
-        compose_up(compose.Project(state), "migration", service=LEGACY)
+        composing.up(compose.Project(state), "migration", service=LEGACY)
         container_acts.wait_until_ready(state, LEGACY, strict=False)
 
 
@@ -423,44 +378,6 @@ def sweep() -> list[str]:
     for project in left:
         remove(project)
     return left
-
-
-def free_prefixes() -> tuple[str, str]:
-    """The first two numbers of two networks (/16) that neither engine nor machine has a use for."""
-    taken = list(_routes()) + [
-        ipaddress.ip_network(config["Subnet"])
-        for network in engine.networks({})
-        for config in (network.get("IPAM") or {}).get("Config") or []
-        if config.get("Subnet")
-    ]
-
-    def each() -> Iterator[str]:
-        for number in range(200, 256):
-            network = ipaddress.ip_network(f"10.{number}.0.0/16")
-            if not any(network.overlaps(other) for other in taken if other.version == 4):
-                yield f"10.{number}"
-
-    found = each()
-    try:
-        return next(found), next(found)
-    except StopIteration:
-        raise StackError(
-            "no two free networks between 10.200.0.0/16 and 10.255.0.0/16 on the Docker engine; "
-            "`docker network prune` removes those that nobody uses"
-        ) from None
-
-
-def _routes() -> Iterator[ipaddress.IPv4Network]:
-    """The networks that this machine has routes to, but for the default one."""
-    try:
-        lines = Path("/proc/net/route").read_text(encoding="ascii").splitlines()[1:]
-    except OSError:
-        return
-    for line in lines:
-        words = line.split()
-        place, mask = (int.from_bytes(bytes.fromhex(words[at]), "little") for at in (1, 7))
-        if mask:
-            yield ipaddress.IPv4Network((place, mask.bit_count()))
 
 
 def _labels(project: str) -> dict[str, str]:

@@ -204,8 +204,8 @@ def as_many(state: StateFolder, replicas: int) -> None:
     if set(there.values()) != {replicas}:
         listed = ", ".join(f"{number} {part}" for part, number in there.items())
         raise StackError(
-            f"stack {state.name!r} is up with {listed}; {replicas} of each were asked for; end it "
-            "first (`python -m system down`), or ask for as many"
+            f"stack {state.name!r} is up with {listed}; {replicas} of each were asked for; "
+            "change it with `python -m system scale`, or end it first (`python -m system down`)"
         )
 
 

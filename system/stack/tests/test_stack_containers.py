@@ -21,6 +21,7 @@ import yaml
 from system.images import relay
 from system.stack import (
     compose,
+    composing,
     container_acts,
     container_logs,
     containers,
@@ -484,12 +485,12 @@ def test_prefixes_are_those_nobody_uses(monkeypatch: pytest.MonkeyPatch) -> None
     subnets = ["10.200.0.0/16", "10.202.7.0/24", "fd00::/64", "172.17.0.0/16"]
     listed = [{"IPAM": {"Config": [{"Subnet": subnet}]}} for subnet in subnets]
     monkeypatch.setattr(engine, "networks", lambda labels: [*listed, {"IPAM": {"Config": None}}])
-    monkeypatch.setattr(containers, "_routes", lambda: [ipaddress.IPv4Network("10.203.0.0/16")])
-    assert containers.free_prefixes() == ("10.201", "10.204")
+    monkeypatch.setattr(composing, "_routes", lambda: [ipaddress.IPv4Network("10.203.0.0/16")])
+    assert composing.free_prefixes() == ("10.201", "10.204")
 
     listed.append({"IPAM": {"Config": [{"Subnet": "10.0.0.0/8"}]}})
     with pytest.raises(StackError, match="docker network prune"):
-        containers.free_prefixes()
+        composing.free_prefixes()
 
 
 def test_without_an_engine_it_says_what_to_do(
@@ -549,7 +550,7 @@ def test_what_a_lost_folder_left_is_swept(monkeypatch: pytest.MonkeyPatch, tmp_p
 def test_nobody_is_watched_while_a_trial_measures() -> None:
     """compose.trial.yaml takes every health check away, and every wait for one."""
     base = yaml.safe_load(compose.FILE.read_text("utf-8"))["services"]
-    trial = yaml.safe_load(containers.TRIAL_FILE.read_text("utf-8"))["services"]
+    trial = yaml.safe_load(composing.TRIAL_FILE.read_text("utf-8"))["services"]
     ours = {
         name: service
         for name, service in base.items()
