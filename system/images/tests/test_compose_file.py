@@ -87,6 +87,25 @@ def test_secrets_stay_when_the_env_file_is_written_again(project: Project) -> No
     assert project.env_file.read_text(encoding="utf-8") == before
 
 
+def test_the_env_file_says_how_many_run(project: Project) -> None:
+    """Of a part by itself; whoever has compose start something later changes nothing about it."""
+    before = project.env_file.read_text(encoding="utf-8")
+
+    project.set_replicas({"gateway": 3})
+    try:
+        answer = subprocess.run(
+            [*project.arguments(), "config", "--format", "json"], capture_output=True, check=True
+        )
+        services = json.loads(answer.stdout)["services"]
+        assert {name: services[name]["scale"] for name in ("gateway", *SERVICES)} == {
+            "gateway": 3,
+            **dict.fromkeys(SERVICES, 1),
+        }
+    finally:
+        project.set_replicas({"gateway": 1})
+    assert project.env_file.read_text(encoding="utf-8") == before
+
+
 def test_only_the_edge_is_published(project: Project) -> None:
     """R0.7: ports 80 and 443 of the edge, on loopback; nothing else of the platform."""
     services = resolved(project, ())["services"]
