@@ -21,10 +21,12 @@ from pathlib import Path
 from types import FrameType
 
 from system.edge.environment import settings_from
+from system.edge.reload import reload
 from system.edge.render import EdgeSettings, render
 
 _LOOK_SECONDS = 0.5
 _GONE_SECONDS = 3.0  # a container has its address back in less than one
+NOT_FOLLOWED = " (nginx has not followed)"  # at the end of the line that names the gateways
 _NOBODY = "127.0.0.1:1"  # refuses at once, so that clients get their 502
 
 Lookup = Callable[[str], list[str]]
@@ -115,10 +117,10 @@ def serve(
             continue
         found = members.look()
         if found != now:
-            print(f"gateways: {', '.join(found)}", file=sys.stderr, flush=True)
             now = found
             _write(configuration, settings, now)
-            child.send_signal(signal.SIGHUP)
+            how = "" if reload(child.pid) else NOT_FOLLOWED
+            print(f"gateways: {', '.join(now)}{how}", file=sys.stderr, flush=True)
 
 
 def _write(path: Path, settings: EdgeSettings, gateways: tuple[str, ...]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from system.edge.serve import NOT_FOLLOWED
 from system.stack import (
     compose,
     composing,
@@ -176,7 +177,8 @@ class Stack(lifetime.Stack):
         while True:
             said = engine.logs(edge, since=since).decode("utf-8", "replace").splitlines()
             found = [line for line in said if line.startswith("gateways: ")]
-            if found and len(found[-1].split(",")) == gateways:
+            followed = found and not found[-1].endswith(NOT_FOLLOWED)
+            if followed and len(found[-1].split(", ")) == gateways:
                 self._say_ready("edge", "reloaded")
                 return
             if time.monotonic() > deadline:

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from system.edge import certificates
 from system.edge.page import build
 from system.edge.render import EdgeSettings, render
-from system.stack import accounts, environment, process
+from system.stack import accounts, environment
 from system.stack.errors import StackError
 from system.stack.launch import Launch, Readiness
-from system.stack.process import Process
 from system.stack.programs import path_of, which
 from system.stack.state import StateFolder
 
 _PRIVILEGED_BELOW = 1024
-_RELOAD_SECONDS = 20.0  # a busy machine is slow
-_POLL_SECONDS = 0.02
 
 
 def prepare(
@@ -60,35 +55,6 @@ def prepare(
         readiness=Readiness("edge", ports["edge-https"]),
         account=account,
     )
-
-
-def reload(master: Process) -> None:
-    """Have a running nginx follow its configuration; returns when no old worker accepts any more.
-
-    Requests that are under way, and WebSockets, stay with the old workers until they are over.
-
-    Raises:
-        StackError: it goes on as before, and says why in its log.
-    """
-    before = process.tree(master)[1:]
-    master.signal(signal.SIGHUP)
-    deadline = time.monotonic() + _RELOAD_SECONDS
-    while not _reloaded(master, before):
-        if time.monotonic() > deadline:
-            raise StackError(f"nginx has not followed its configuration in {_RELOAD_SECONDS:.0f} s")
-        time.sleep(_POLL_SECONDS)
-
-
-def _reloaded(master: Process, before: Sequence[Process]) -> bool:
-    new = [worker for worker in process.tree(master)[1:] if worker not in before]
-    return bool(new) and all(_leaves(worker) for worker in before)
-
-
-def _leaves(worker: Process) -> bool:
-    """True when a worker is gone, or says in its title that it takes nothing new."""
-    if not worker.alive():
-        return True
-    return "shutting down" in _read(Path(f"/proc/{worker.pid}/cmdline"))
 
 
 def _settings(

@@ -226,16 +226,14 @@ class Stack(lifetime.Stack):
 
     def _reload_edge(self) -> None:
         """Render the edge with the gateways there are now, and have it follow."""
-        from system.stack import edge
+        from system.edge.reload import reload
 
         self.state.keep_launch(self._launch("edge"))
         found = self.state.process_of("edge")
         if found is None:
             return  # whoever starts it finds the new configuration
-        try:
-            edge.reload(found)
-        except StackError as error:
-            raise PartFailed(self.state, "edge", str(error)) from error
+        if not reload(found.pid):
+            raise PartFailed(self.state, "edge", "has not followed its new configuration")
         self._say_ready("edge", "reloaded")
 
     def execute(self, service: str, statement: str) -> None:
