@@ -19,6 +19,8 @@ from system.admin.service.configuration import Configuration
 from system.admin.service.health import Probe, SystemHealth
 from system.admin.service.users import Users
 from system.platform import redis_connection
+from system.platform.cache.circuit import Circuit, GuardedRedis
+from system.platform.cache.probing import Probing
 from system.platform.config.settings import Settings
 from system.platform.database import Database
 from system.platform.events.connection import Connection
@@ -43,6 +45,7 @@ class Parts:
     settings: Settings
     database: Database
     redis: Redis
+    probing: Probing
     broker: Connection
     relay: Relay
     sessions: SessionVerifier
@@ -84,6 +87,7 @@ class Parts:
             self.sessions.close,
             self.accounts.close,
             self.http_probes.close,
+            self.probing.close,
             self.redis.aclose,
             self.database.close,
         )
@@ -92,11 +96,14 @@ class Parts:
 def assemble(settings: Settings) -> Parts:
     """Make the parts; nothing is opened before they start."""
     database = Database(settings.database_url)
-    redis = redis_connection.connect(settings.redis_url)
+    redis = redis_connection.connect(settings.redis_url, timeout_s=redis_connection.SERVICE_READ_S)
+    circuit = Circuit()
     broker = Connection(
         settings.rabbitmq_url, name=settings.service_name, exchange=settings.rabbitmq_exchange
     )
-    sessions = SessionVerifier(redis, settings.auth_service_urls, settings.internal_service_token)
+    sessions = SessionVerifier(
+        GuardedRedis(redis, circuit), settings.auth_service_urls, settings.internal_service_token
+    )
     store = PostgresStore(database)
     accounts = AuthService(settings.auth_service_urls, settings.internal_service_token)
     http_probes = HttpProbes()
@@ -105,6 +112,7 @@ def assemble(settings: Settings) -> Parts:
         settings=settings,
         database=database,
         redis=redis,
+        probing=Probing(redis, circuit),
         broker=broker,
         relay=Relay(database, broker, redis_channel(settings)),
         sessions=sessions,

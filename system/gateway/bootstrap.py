@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from redis.asyncio import Redis
@@ -20,6 +21,8 @@ from system.gateway.service.admission import AdmissionService, Exemptions
 from system.gateway.service.description import DescriptionService
 from system.gateway.service.realtime import RealtimeService
 from system.platform import redis_connection
+from system.platform.cache.circuit import Circuit, GuardedRedis
+from system.platform.cache.probing import Probing
 from system.platform.config.settings import Settings
 from system.platform.http.health import Check, Health
 from system.platform.security.keys import FreshKeys, keys_of_auth_service
@@ -47,6 +50,7 @@ class Gateway:
         sessions: session look-ups, with connections of their own.
         keys: that verify tokens, kept like auth-service's.
         redis: limiters and session mirror.
+        probing: finds out when Redis is back.
     """
 
     settings: Settings
@@ -61,6 +65,7 @@ class Gateway:
     sessions: SessionVerifier
     keys: FreshKeys
     redis: Redis
+    probing: Probing
 
     async def start(self) -> None:
         """Begin the work behind requests; succeeds whatever is down (R0.10)."""
@@ -75,6 +80,7 @@ class Gateway:
         await self.sessions.close()
         for upstream in self.upstreams.values():
             upstream.close()
+        await self.probing.close()
         await self.redis.aclose()
 
 
@@ -85,7 +91,10 @@ def build(settings: Settings, environ: Mapping[str, str]) -> Gateway:
         settings: of service `gateway`.
         environ: for UPSTREAM_SOURCE_ADDRESS, the address from which services are called (R0.16).
     """
-    redis = redis_connection.connect(settings.redis_url)
+    redis = redis_connection.connect(settings.redis_url, timeout_s=redis_connection.GATEWAY_READ_S)
+    # Limiters and session check share it: a request waits for a missing Redis once (R6.9).
+    circuit = Circuit()
+    guarded = GuardedRedis(redis, circuit)
     source_address = environ.get(SOURCE_ADDRESS_VARIABLE, "").strip() or None
     urls = {
         Service.AUTH: settings.auth_service_urls,
@@ -103,7 +112,7 @@ def build(settings: Settings, environ: Mapping[str, str]) -> Gateway:
         for service, addresses in urls.items()
     }
     keys = keys_of_auth_service(settings)
-    sessions = SessionVerifier(redis, settings.auth_service_urls, settings.internal_service_token)
+    sessions = SessionVerifier(guarded, settings.auth_service_urls, settings.internal_service_token)
     authenticator = Authenticator(keys, sessions)
     bridge = BrokerBridge(settings.rabbitmq_url, settings.rabbitmq_exchange, instance_name())
     return Gateway(
@@ -113,8 +122,8 @@ def build(settings: Settings, environ: Mapping[str, str]) -> Gateway:
         authentication=authenticator,
         admission=AdmissionService(
             authenticator,
-            RedisGeneralLimiter(redis, settings.rate_limit_max, settings.rate_limit_window_ms),
-            RedisCredentialLimiter(redis),
+            RedisGeneralLimiter(guarded, settings.rate_limit_max, settings.rate_limit_window_ms),
+            RedisCredentialLimiter(guarded),
             Exemptions(settings.rate_limit_exempt),
         ),
         realtime=RealtimeService(
@@ -132,6 +141,7 @@ def build(settings: Settings, environ: Mapping[str, str]) -> Gateway:
         sessions=sessions,
         keys=keys,
         redis=redis,
+        probing=Probing(redis, circuit),
     )
 
 
@@ -139,9 +149,6 @@ def _checks(
     redis: Redis, bridge: Bridge, upstreams: Mapping[Service, Upstream]
 ) -> dict[str, Check]:
     """The dependencies by the names of R1.55."""
-
-    async def redis_answers() -> bool:
-        return bool(await redis.ping())
 
     def service_answers(upstream: Upstream) -> Check:
         async def check() -> bool:
@@ -151,7 +158,7 @@ def _checks(
         return check
 
     return {
-        "redis": redis_answers,
+        "redis": partial(redis_connection.ping, redis),
         "rabbitmq": bridge.health,
         **{f"{name}Service": service_answers(upstream) for name, upstream in upstreams.items()},
     }

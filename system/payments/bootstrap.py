@@ -41,7 +41,9 @@ def build(settings: Settings) -> Litestar:
     """Make the application; nothing is opened before its start."""
     db = Database(settings.database_url)
     store = PostgresStore(db)
-    redis = redis_connection.connect(settings.redis_url, repeatable=True)
+    redis = redis_connection.connect(
+        settings.redis_url, timeout_s=redis_connection.SERVICE_READ_S, repeatable=True
+    )
     # Session check and cache share it: a read waits for a missing Redis once, not twice (R6.9).
     circuit = Circuit()
     cache = Cache(

@@ -83,7 +83,9 @@ class Parts:
 def assemble(settings: Settings) -> Parts:
     """Make the parts; nothing is opened before they start."""
     database = Database(settings.database_url)
-    redis = redis_connection.connect(settings.redis_url, repeatable=True)
+    redis = redis_connection.connect(
+        settings.redis_url, timeout_s=redis_connection.SERVICE_READ_S, repeatable=True
+    )
     # Session check and cache share it: a read waits for a missing Redis once, not twice (R6.9).
     circuit = Circuit()
     cache = Cache(

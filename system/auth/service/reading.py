@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime
+from typing import Any, Final
 
 from system.auth.domain.accounts import Session, User, UserStatus
 from system.auth.ports import Mirror, Store, UserCache
 from system.auth.service.moments import utc_now
+
+MIRRORING_S: Final = 0.02
 
 
 class AccountReads:
@@ -31,6 +35,7 @@ class AccountReads:
         self._mirror = mirror
         self._cache = cache
         self._now = now
+        self._writing: set[asyncio.Task[None]] = set()  # a task that nobody holds may vanish
 
     async def user(self, user_id: str) -> User | None:
         """Return an account by id."""
@@ -61,7 +66,18 @@ class AccountReads:
         session, user = found
         is_open = session.is_open(self._now()) and user.status is UserStatus.ACTIVE
         if is_open:
-            await self._mirror.opened(session_id, epoch)
+            await self._briefly(self._mirror.opened(session_id, epoch))
         elif session.revoked_at is not None:
-            await self._mirror.revoked([session_id])
+            await self._briefly(self._mirror.revoked([session_id]))
         return session, is_open
+
+    async def _briefly(self, mirroring: Coroutine[Any, Any, None]) -> None:
+        """Let the mirror be written; whoever asked waits for it only as long as it usually takes.
+
+        The answer is the store's and does not need the mirror, and who asks is a verifier that
+        has perhaps waited for a silent Redis already (R6.9).
+        """
+        writing = asyncio.create_task(mirroring)
+        self._writing.add(writing)
+        writing.add_done_callback(self._writing.discard)
+        await asyncio.wait({writing}, timeout=MIRRORING_S)

@@ -323,6 +323,31 @@ async def test_session_state_for_verifiers(house: House) -> None:
     assert await house.reads.session_state(str(uuid.uuid4())) is None
 
 
+async def test_a_verifier_does_not_wait_for_a_silent_mirror(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer is the store's (R6.9); the mirror is told when it can be."""
+    claims = house.claims(await house.register())
+    answers = asyncio.Event()
+    told: list[str] = []
+
+    async def opened(session_id: str, epoch: str | None) -> None:
+        await answers.wait()
+        told.append(session_id)
+
+    monkeypatch.setattr(house.mirror, "opened", opened)
+
+    async with asyncio.timeout(5):
+        state = await house.reads.session_state(claims.session_id)
+        assert state is not None
+        assert (state[1], told) == (True, [])
+        answers.set()
+        while not told:  # noqa: ASYNC110 - what is waited for is the list itself
+            await asyncio.sleep(0)
+
+    assert told == [claims.session_id]
+
+
 async def test_access_token_of_another_user_s_session_is_revoked(house: House) -> None:
     """A session counts for its own user only."""
     signed = await house.register()

@@ -48,7 +48,7 @@ from system.platform.observability.metrics import (
     CACHE_OPERATIONS_DURATION_SECONDS,
     OTHER,
 )
-from system.platform.redis_connection import connect
+from system.platform.redis_connection import SERVICE_READ_S, connect
 
 # R6.9: slower than this is down.
 REDIS_TIMEOUT_S: Final = 0.2
@@ -442,7 +442,7 @@ class Cache:
                 [entry.key, self._generation_key],
                 [_fresh_epoch()],
                 ("get", entry.cache_type),
-                self._timeout_s,
+                min(self._timeout_s, SERVICE_READ_S),
             ),
         )
         assert generation is not None, "the script makes a generation where there is none"

@@ -16,8 +16,9 @@ from redis.exceptions import RedisError, ResponseError
 
 # R6.9: after so many failures in a row nobody waits any more, until a probe succeeds.
 FAILURES_TO_OPEN: Final = 3
-# After a single failure nobody asks for this long: the rest of the same request goes on without.
-PAUSE_S: Final = 0.1
+# After a single failure nobody asks for this long: the rest of the same request goes on without,
+# also when it had to ask auth-service about its session in between.
+PAUSE_S: Final = 0.3
 
 
 class Circuit:

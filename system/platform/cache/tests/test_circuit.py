@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from typing import Protocol
 
@@ -11,6 +12,7 @@ from redis.exceptions import RedisError
 from system.platform.cache.cache import Cache, Loaded, Outcome
 from system.platform.cache.circuit import PAUSE_S, Circuit, GuardedRedis
 from system.platform.cache.keys import Entry
+from system.platform.cache.probing import Probing
 from system.platform.redis_connection import connect
 
 
@@ -19,6 +21,7 @@ class Server(Protocol):
 
     url: str
 
+    def start(self) -> None: ...
     def kill(self) -> None: ...
 
 
@@ -98,4 +101,26 @@ async def test_an_open_circuit_refuses_at_once(redis_server: Server) -> None:
 
     with pytest.raises(RedisError, match="not asked"):
         await guarded.get("a")
+    await client.aclose()
+
+
+async def test_a_probe_closes_it_when_redis_is_back(redis_server: Server) -> None:
+    """No request has to find out: until the probe has, none is let through (R6.9)."""
+    circuit = Circuit()
+    client = connect(redis_server.url)
+    probing = Probing(client, circuit)
+    guarded = GuardedRedis(client, circuit)
+    redis_server.kill()
+    for _ in range(3):
+        circuit.failed(circuit.clock())
+    with pytest.raises(RedisError, match="not asked"):
+        await guarded.get("a")
+    redis_server.start()
+
+    async with asyncio.timeout(10):
+        while circuit.is_open:  # noqa: ASYNC110 - nobody is told, as in the services
+            await asyncio.sleep(0.01)
+
+    assert await guarded.get("a") is None
+    await probing.close()
     await client.aclose()
