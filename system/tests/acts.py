@@ -62,6 +62,14 @@ def change_of_name_and_email(scene: Scene) -> Told:
     return Told(admin.id, [("user.updated", data)])
 
 
+def change_to_the_same_name(scene: Scene) -> Told:
+    admin, person = scene.admin, scene.register()
+    scene.act()
+    path = f"/api/admin/users/{person.id}"
+    scene.good("PUT", path, {"name": "New", "email": person.email.upper()}, admin)
+    return Told(admin.id, [])
+
+
 def change_of_role(scene: Scene) -> Told:
     admin, person = scene.admin, scene.register()
     scene.act()
@@ -137,6 +145,16 @@ def logout_everywhere(scene: Scene) -> Told:
     return Told(first.id, [("user.logout", data), *events])
 
 
+def logout_of_another_session_too(scene: Scene) -> Told:
+    first = scene.register()
+    second = scene.login(first.email)
+    scene.act()
+    body = {"refreshToken": first.session["refreshToken"]}
+    scene.good("POST", "/api/auth/logout", body, second)
+    events = [revoked(first, "logout"), revoked(second, "logout")]
+    return Told(first.id, [("user.logout", scene.seen(second, logoutAt=NOW)), *events])
+
+
 def logout_by_graphql(scene: Scene) -> Told:
     person = scene.register()
     scene.act()
@@ -174,6 +192,15 @@ def _lock(scene: Scene, person: Person) -> None:
             time.sleep(error["details"]["waitSeconds"])
 
 
+def wrong_current_password(scene: Scene) -> Told:
+    person = scene.register()
+    scene.act()
+    body = {"currentPassword": "wrong", "newPassword": "Another-Pass-456!"}
+    assert scene.send("POST", "/api/auth/password", body, person).status_code == 401
+    data = scene.tried(person.email, person.id, attemptedAt=NOW)
+    return Told(person.id, [("user.login_failed", data)])
+
+
 def fifth_wrong_password(scene: Scene) -> Told:
     person = scene.register()
     _lock(scene, person)
@@ -188,6 +215,13 @@ def unlocking(scene: Scene) -> Told:
     scene.good("POST", f"/api/auth/admin/unlock/{person.email}", None, admin)
     data = scene.tried(person.email, person.id, unlockedAt=NOW)
     return Told(admin.id, [("user.unlocked", data)])
+
+
+def unlocking_of_nobody(scene: Scene) -> Told:
+    admin, email = scene.admin, f"{uuid.uuid4()}@x.test"
+    scene.act()
+    scene.good("POST", f"/api/auth/admin/unlock/{email}", None, admin)
+    return Told(admin.id, [("user.unlocked", scene.tried(email, None, unlockedAt=NOW))])
 
 
 def change_of_password(scene: Scene) -> Told:
@@ -316,6 +350,26 @@ def change_of_recipient(scene: Scene) -> Told:
     return Told(payer.id, [("payment.updated", {**data, "previousRecipientId": payee.id})])
 
 
+def change_of_everything_else(scene: Scene) -> Told:
+    payer, payee = scene.register(), scene.register()
+    made = scene.payment(payer, payee)
+    scene.act()
+    body = {"type": "recurring", "description": "y", "metadata": {"a": 1}}
+    scene.good("PUT", f"/api/payments/{made['id']}", body, payer)
+    data = parties(made, changes=["type", "description", "metadata"], updatedAt=NOW)
+    return Told(payer.id, [("payment.updated", data)])
+
+
+def change_of_recipient_by_email(scene: Scene) -> Told:
+    payer, payee, other = (scene.register() for _ in range(3))
+    made = scene.payment(payer, payee)
+    scene.act()
+    path = f"/api/payments/{made['id']}"
+    scene.good("PUT", path, {"recipientEmail": other.email.upper()}, payer)
+    data = parties({**made, "recipientId": other.id}, changes=["recipientId"], updatedAt=NOW)
+    return Told(payer.id, [("payment.updated", {**data, "previousRecipientId": payee.id})])
+
+
 def _status(scene: Scene, status: str, before: str | None = None, **reason: str) -> Json:
     """A payment that an administrator brings to a status; as it is then."""
     payer, payee = scene.register(), scene.register()
@@ -343,6 +397,24 @@ def completion(scene: Scene) -> Told:
 def failure(scene: Scene) -> Told:
     done = _status(scene, "failed", "processing", reason="no cover")
     data = parties(done, failureReason="no cover", failedAt=NOW)
+    return Told(scene.admin.id, [("payment.failed", data)])
+
+
+def completion_by_graphql(scene: Scene) -> Told:
+    payer, payee = scene.register(), scene.register()
+    made = scene.payment(payer, payee)
+    path = f"/api/payments/{made['id']}/status"
+    scene.good("PATCH", path, {"status": "processing"}, scene.admin)
+    scene.act()
+    document = "mutation($i:ID!){updatePaymentStatus(id:$i,status:COMPLETED){completedAt}}"
+    done = scene.graphql(scene.admin, document, i=made["id"])["updatePaymentStatus"]
+    data = parties({**made, "status": "completed"}, completedAt=done["completedAt"])
+    return Told(scene.admin.id, [("payment.completed", data)])
+
+
+def failure_without_a_reason(scene: Scene) -> Told:
+    done = _status(scene, "failed", "processing")
+    data = parties(done, failureReason="Payment failed", failedAt=NOW)
     return Told(scene.admin.id, [("payment.failed", data)])
 
 
@@ -382,6 +454,15 @@ def profile(scene: Scene) -> Told:
     return Told(person.id, [("profile.updated", data)])
 
 
+def profile_as_it_was(scene: Scene) -> Told:
+    person = scene.register()
+    scene.good("PUT", "/api/profile", {"bio": "b"}, person)
+    scene.act()
+    scene.good("PUT", "/api/profile", {"bio": "b"}, person)
+    scene.good("PUT", "/api/profile/preferences", {}, person)
+    return Told(person.id, [])
+
+
 def preferences_by_graphql(scene: Scene) -> Told:
     person = scene.register()
     scene.act()
@@ -412,6 +493,7 @@ ACTS: tuple[Callable[[Scene], Told], ...] = (
     registration,
     creation_by_admin,
     change_of_name_and_email,
+    change_to_the_same_name,
     change_of_role,
     change_of_role_by_graphql,
     suspension,
@@ -420,11 +502,14 @@ ACTS: tuple[Callable[[Scene], Told], ...] = (
     login,
     login_on_a_device,
     logout_everywhere,
+    logout_of_another_session_too,
     logout_by_graphql,
     wrong_password,
     unknown_email,
+    wrong_current_password,
     fifth_wrong_password,
     unlocking,
+    unlocking_of_nobody,
     change_of_password,
     removal_of_a_device,
     end_of_a_session,
@@ -434,14 +519,19 @@ ACTS: tuple[Callable[[Scene], Told], ...] = (
     payment,
     payment_by_graphql,
     change_of_payment,
+    change_of_everything_else,
     change_of_recipient,
+    change_of_recipient_by_email,
     processing,
     completion,
+    completion_by_graphql,
     failure,
+    failure_without_a_reason,
     cancellation,
     cancellation_by_graphql,
     word_of_the_provider,
     profile,
+    profile_as_it_was,
     preferences_by_graphql,
     configuration,
     configuration_by_graphql,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,13 +64,11 @@ class Ear:
                 return self._heard
             self._heard.append(Heard(str(method.routing_key), properties, body, time.monotonic()))
 
-    def until(
-        self, wanted: Callable[[Heard], bool], count: int, seconds: float = 10.0
-    ) -> list[Heard]:
-        """Wait for so many wanted messages; returns all wanted that have come by then."""
+    def of(self, correlation_id: str, count: int, seconds: float = 10.0) -> list[Heard]:
+        """Wait for so many events that a request caused; returns all that have come by then."""
         deadline = time.monotonic() + seconds
         while True:
-            found = [heard for heard in self.all() if wanted(heard)]
+            found = [heard for heard in self.all() if heard.correlation_id == correlation_id]
             if len(found) >= count:
                 return found
             kinds = [heard.routing_key for heard in found]

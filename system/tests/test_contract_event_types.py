@@ -99,6 +99,7 @@ def test_r3_10_to_r3_13_the_envelope_and_what_carries_it(
     """Names, fields, metadata of the request that caused it, AMQP properties and headers."""
     done = theatre.done(act)
 
+    assert len(done.heard) == len(done.told.events)
     for heard in done.heard:
         event, metadata = heard.event, heard.event["metadata"]
         assert set(event) == {
@@ -138,7 +139,7 @@ def test_r3_13_the_trace_of_the_request_goes_on(theatre: Theatre) -> None:
     key, parent = scene.key, f"00-{trace}-b7ad6b7169203331-01"
     scene.good("PUT", "/api/profile", {"bio": "b"}, person, traceparent=parent, tracestate="a=b")
 
-    [heard] = scene.ear.until(lambda message: message.correlation_id == key, 1)
+    [heard] = scene.ear.of(key, 1)
 
     assert heard.properties.headers["traceparent"].split("-")[1] == trace
     assert heard.properties.headers["tracestate"] == "a=b"

@@ -123,7 +123,7 @@ def test_r3_18_an_event_is_out_within_half_a_second(ear: Ear, desk: Desk, servic
         key = new_key()
         assert desk.write(service, key).is_success
         answered = time.monotonic()
-        [*_, heard] = ear.until(lambda message, key=key: message.correlation_id == key, 1)  # type: ignore[misc]  # the default binds it
+        [*_, heard] = ear.of(key, 1)
         delays.append(heard.at - answered)
 
     assert sorted(delays)[WRITES - 2] < 0.5
@@ -143,11 +143,11 @@ def test_r3_19_a_refused_event_is_tried_again_and_not_overtaken(
     for key in (first, second):
         assert desk.write("profile", key).is_success
 
-    tries = ear.until(lambda message: message.correlation_id == first, 6, 30)
+    tries = ear.of(first, 6, 30)
     overtaken = [heard for heard in ear.all() if heard.correlation_id == second]
     waiting = desk.waiting("profile")
     channel.queue_delete(refuser)
-    ear.until(lambda message: message.correlation_id == second, 1, 10)
+    ear.of(second, 1)
 
     assert len({heard.body for heard in tries}) == 1
     delays = [after.at - before.at for before, after in itertools.pairwise(tries[:6])]

@@ -258,7 +258,8 @@ async def test_r2_7_r2_8_what_logins_leave(client: Client, auth_db: Any) -> None
     )
 
     rows = await auth_db.fetch(
-        "SELECT * FROM login_throttles WHERE first_failure_at >= $1", began - timedelta(seconds=1)
+        "SELECT * FROM login_throttles WHERE first_failure_at >= $1",
+        began - timedelta(milliseconds=1),
     )
     assert {(row["scope"], row["failures"]) for row in rows} == {
         ("pair", 2),
@@ -270,7 +271,7 @@ async def test_r2_7_r2_8_what_logins_leave(client: Client, auth_db: Any) -> None
     clients = await auth_db.fetch(
         "SELECT client, last_success_at >= $2 AS new FROM known_clients WHERE user_id = $1",
         account["user"]["id"],
-        began - timedelta(seconds=1),
+        began - timedelta(milliseconds=1),
     )
     assert {tuple(row) for row in clients} == {(client.stack.exempt, True), ("laptop.1", True)}
 
