@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+import hmac
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -24,3 +27,20 @@ def desk(well: RunningStack) -> Iterator[Desk]:
     made = Desk(well)
     yield made
     made.close()
+
+
+@pytest.fixture
+def sign(stack: RunningStack) -> Callable[[bytes], dict[str, str]]:
+    """Makes the headers of the payment provider for a body (R1.121)."""
+    secret = stack.target["access"]["webhooks"]["secret"].encode()
+
+    def headers(body: bytes) -> dict[str, str]:
+        now = str(int(time.time()))
+        digest = hmac.new(secret, now.encode() + b"." + body, hashlib.sha256).hexdigest()
+        return {
+            "Content-Type": "application/json",
+            "X-Webhook-Timestamp": now,
+            "X-Webhook-Signature": f"sha256={digest}",
+        }
+
+    return headers

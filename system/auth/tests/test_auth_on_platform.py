@@ -26,7 +26,7 @@ async def a_second_after(moment: float) -> None:
     await asyncio.sleep(max(0.0, moment + 1.0 - time.monotonic()))
 
 
-async def test_one_refresh_of_ten_wins_every_race(client: Client) -> None:
+async def test_r1_35_one_refresh_of_ten_wins_every_race(client: Client) -> None:
     """Ten simultaneous uses of a token: one succeeds, nine count as reuse, family revoked."""
     account = await client.register()
     bystander = await client.login(account["user"]["email"])
@@ -46,7 +46,7 @@ async def test_one_refresh_of_ten_wins_every_race(client: Client) -> None:
     assert await client.code("auth", "/auth/me", bystander["accessToken"]) == "open"
 
 
-async def test_chain_of_refreshes_in_one_second(client: Client) -> None:
+async def test_r1_26_r1_34_chain_of_refreshes_in_one_second(client: Client) -> None:
     """Refreshing again and again within the second of issue works, and no two tokens are equal."""
     session = await client.register()
     seen = {session["accessToken"], session["refreshToken"]}
@@ -82,7 +82,7 @@ async def test_logout_is_in_force_everywhere_within_a_second(client: Client) -> 
         assert await client.code(service, path, other["accessToken"]) == "open"
 
 
-async def test_revocation_holds_with_redis_down_and_after_its_return(
+async def test_r1_39_revocation_holds_with_redis_down_and_after_its_return(
     stack: RunningStack, client: Client
 ) -> None:
     """A logout while Redis is down counts within 1 s and survives Redis' old contents (R1.39)."""
@@ -118,7 +118,7 @@ async def test_known_sessions_go_on_without_auth_service(
         stack.control("auth", "start")
 
 
-async def test_unknown_address_and_wrong_password_give_the_same_bytes(client: Client) -> None:
+async def test_r1_68_unknown_address_and_wrong_password_give_the_same_bytes(client: Client) -> None:
     """Apart from the correlation id and the clock the two answers are equal (R1.68)."""
     account = await client.register()
     answers = []

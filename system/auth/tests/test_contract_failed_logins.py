@@ -96,6 +96,15 @@ async def admin_token(client: Client) -> str:
     return str(session["accessToken"])
 
 
+async def fifty_failures(guesser: Guesser, email: str) -> list[str]:
+    """Guess at an account twice from each of the addresses returned."""
+    addresses = [guesser.address() for _ in range(25)]
+    for _ in range(2):
+        guesses = [(email, address) for address in addresses]
+        assert await guesser.guess(guesses) == {"INVALID_CREDENTIALS"}
+    return addresses
+
+
 @pytest.mark.parametrize("known", [True, False])
 async def test_r1_78_sequence_of_wrong_passwords(
     client: Client, guesser: Guesser, auth_db: Any, known: bool
@@ -174,9 +183,7 @@ async def test_r1_79_guarded_account_admits_known_clients(
     assert code(await guesser.login(email, PASSWORD, address=known)) == "in"
     first = guesser.address()
     assert code(await guesser.login(email, PASSWORD, address=first, device=device)) == "in"
-    addresses, wrong = [guesser.address() for _ in range(25)], {"INVALID_CREDENTIALS"}
-    for _ in range(2):
-        assert await guesser.guess([(email, address) for address in addresses]) == wrong
+    await fifty_failures(guesser, email)
 
     stranger = await guesser.login(email, PASSWORD, address=guesser.address())
 
@@ -230,7 +237,46 @@ async def test_r1_77_lock_ends_after_its_time(
     assert code(await guesser.login(email, PASSWORD, address=address)) == "in"
 
 
-async def test_r1_83_lockout_is_shown_and_ended(
+async def test_r1_75_a_pair_is_a_lower_cased_address_and_a_client(
+    client: Client, guesser: Guesser
+) -> None:
+    """Spellings count together, clients do not, and an account that is none counts alike."""
+    for email in (await somebody(client), await nobody()):
+        address, other = guesser.address(), guesser.address()
+        spellings = (email.upper(), f" {email.title()} ", email)
+        seen = [code(await guesser.login(spelling, address=address)) for spelling in spellings]
+        assert seen == ["INVALID_CREDENTIALS", "INVALID_CREDENTIALS", "TOO_MANY_ATTEMPTS"]
+        elsewhere = [code(await guesser.login(email, address=other)) for _ in range(3)]
+        assert elsewhere == seen
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_r1_75_r1_83_r1_84_a_guard_is_shown_and_ended(
+    client: Client, guesser: Guesser, known: bool
+) -> None:
+    """After 50 failures, whether there is such an account or not; unlocking clears all counters."""
+    email = await somebody(client) if known else await nobody()
+    token = await admin_token(client)
+    addresses = await fifty_failures(guesser, email)
+    stranger = await guesser.login(email, address=guesser.address())
+    assert (stranger.status_code, code(stranger)) == (429, "ACCOUNT_LOCKED")
+    show = f"/auth/admin/lockout/{email}"
+    shown = (await client.send("auth", "GET", show, token)).json()["data"]
+    assert (shown["isLocked"], shown["lockout"]["failedAttempts"]) == (True, 50)
+
+    done = await client.send("auth", "POST", f"/auth/admin/unlock/{email.upper()}", token)
+
+    assert done.json()["data"] == {"message": f"Account {email} has been unlocked"}
+    cleared = (await client.send("auth", "GET", show, token)).json()["data"]
+    assert cleared == {"email": email, "isLocked": False, "failedAttempts": 0, "lockout": None}
+    # Nobody is a stranger now, and the next failure of a pair that had failed twice is its first.
+    password, wanted = (PASSWORD, "in") if known else ("wrong", "INVALID_CREDENTIALS")
+    assert code(await guesser.login(email, password, address=guesser.address())) == wanted
+    assert code(await guesser.login(email, address=addresses[0])) == "INVALID_CREDENTIALS"
+    assert code(await guesser.login(email, password, address=addresses[0])) == wanted
+
+
+async def test_r1_83_r1_84_lockout_is_shown_and_ended(
     client: Client, guesser: Guesser, auth_db: Any
 ) -> None:
     """ADMIN sees the lock and ends it; the event names him; the pair may try at once."""

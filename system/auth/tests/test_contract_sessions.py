@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 import uuid
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
-from system.auth.tests.platform_client import PASSWORD, Client
+from system.auth.tests.platform_client import PASSWORD, Client, claims_of
 
 pytestmark = pytest.mark.platform
 
 NEW_PASSWORD = "Another horse 2?"
+# R0.4.
+MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
 async def login(client: Client, email: str, device: str | None = None) -> dict[str, Any]:
@@ -112,7 +116,64 @@ async def test_r1_70_logout_revokes_what_it_was_given(client: Client, auth_db: A
     assert await revocations(auth_db, account["user"]["id"]) == [("logout", None)] * 3
 
 
-async def test_r1_73_password_change_ends_every_session(client: Client, auth_db: Any) -> None:
+async def test_r1_63_logout(client: Client) -> None:
+    """A bad body is 400 and ends nothing; a good one or none is 200; `logoutAll` ends all."""
+    account = await client.register()
+    email, token = account["user"]["email"], account["accessToken"]
+    second, third = await client.login(email), await client.login(email)
+    path = "/api/auth/logout"
+    for bad in (
+        {"refreshToken": 1},
+        {"refreshToken": ""},
+        {"refreshToken": "x" * 2049},
+        {"logoutAll": "yes"},
+        {"logoutAll": 1},
+    ):
+        answer = await client.send("gateway", "POST", path, token, json=bad)
+        assert refusal(answer) == (400, "VALIDATION_ERROR"), bad
+    nobody = await client.send("gateway", "POST", path, json={})
+    assert refusal(nobody) == (401, "UNAUTHORIZED")
+    for session in (account, second, third):
+        assert await client.code("auth", "/auth/me", session["accessToken"]) == "open"
+
+    alone = await client.send("gateway", "POST", path, third["accessToken"])
+    assert await client.code("auth", "/auth/me", second["accessToken"]) == "open"
+    whole = await client.send("gateway", "POST", path, token, json={"logoutAll": True})
+
+    for answer in (alone, whole):
+        assert answer.status_code == 200
+        assert answer.json() == {
+            "success": True,
+            "data": {"message": "Logged out successfully"},
+        }
+    await refused_everywhere(client, [account, second, third])
+
+
+@pytest.mark.parametrize(
+    ("body", "wanted"),
+    [
+        ({}, {"currentPassword", "newPassword"}),
+        ({"currentPassword": "", "newPassword": NEW_PASSWORD}, {"currentPassword"}),
+        ({"currentPassword": "x" * 256, "newPassword": NEW_PASSWORD}, {"currentPassword"}),
+        ({"currentPassword": PASSWORD, "newPassword": "no digit or sign"}, {"newPassword"}),
+        ({"currentPassword": PASSWORD, "newPassword": 1}, {"newPassword"}),
+        ({"currentPassword": PASSWORD, "newPassword": PASSWORD}, {"newPassword"}),
+    ],
+)
+async def test_r1_64_bad_password_changes(client: Client, body: Any, wanted: set[str]) -> None:
+    """400 naming the member; the password stays, and so does the session."""
+    account = await client.register()
+    token = account["accessToken"]
+
+    answer = await client.send("gateway", "POST", "/api/auth/password", token, json=body)
+
+    assert refusal(answer) == (400, "VALIDATION_ERROR")
+    assert {issue["path"][0] for issue in answer.json()["error"]["details"]} == wanted
+    assert await client.code("auth", "/auth/me", token) == "open"
+    assert isinstance(await client.login(account["user"]["email"]), dict)
+
+
+async def test_r1_64_r1_73_password_change_ends_every_session(client: Client, auth_db: Any) -> None:
     """The old password is refused, the new one works; every session is revoked, with events."""
     account = await client.register()
     email = account["user"]["email"]
@@ -136,7 +197,7 @@ async def test_r1_73_password_change_ends_every_session(client: Client, auth_db:
     )
 
 
-async def test_r1_73_wrong_current_password_counts_as_a_failed_login(client: Client) -> None:
+async def test_r1_64_r1_73_wrong_current_password_counts_as_a_failed_login(client: Client) -> None:
     """401 twice, then the back-off of the pair; equal passwords are 400, nothing is changed."""
     account = await client.register()
     token = account["accessToken"]
@@ -152,6 +213,80 @@ async def test_r1_73_wrong_current_password_counts_as_a_failed_login(client: Cli
     assert await change(PASSWORD) == "TOO_MANY_ATTEMPTS"
     assert await client.login(account["user"]["email"]) == "TOO_MANY_ATTEMPTS"
     assert await client.code("auth", "/auth/me", token) == "open"
+
+
+async def test_r1_86_r1_88_devices_are_listed(client: Client) -> None:
+    """With all that is known of each, latest activity first; a login or a refresh is activity."""
+    account = await client.register()
+    email = account["user"]["email"]
+    register, devices = "/auth/devices/register", "/auth/devices"
+    names = {"browser": "b.1", "mobile": "m-1", "desktop": "d_1"}
+    sessions = {}
+    for kind, device in names.items():
+        sessions[kind] = await client.login(email)
+        body = {"deviceId": device, "deviceName": f"My {kind}", "deviceType": kind}
+        token = sessions[kind]["accessToken"]
+        assert isinstance(await client.auth(register, body, token), dict)
+    caller = sessions["mobile"]
+
+    async def listed() -> list[dict[str, Any]]:
+        answer = await client.send("gateway", "GET", f"/api{devices}", caller["accessToken"])
+        found: list[dict[str, Any]] = answer.json()["data"]
+        return found
+
+    shown = await listed()
+    assert [device["deviceId"] for device in shown] == ["d_1", "m-1", "b.1"]
+    for entry, kind in zip(shown, ("desktop", "mobile", "browser"), strict=True):
+        assert str(uuid.UUID(entry.pop("id"), version=4))
+        created, active = entry.pop("createdAt"), entry.pop("lastActiveAt")
+        assert MOMENT.fullmatch(created)
+        assert MOMENT.fullmatch(active)
+        assert created <= active
+        assert entry == {
+            "userId": account["user"]["id"],
+            "deviceId": names[kind],
+            "deviceName": f"My {kind}",
+            "deviceType": kind,
+            "userAgent": client.http.headers["User-Agent"],
+            "current": kind == "mobile",
+        }
+    await client.refresh(sessions["browser"]["refreshToken"])
+    assert [device["deviceId"] for device in await listed()] == ["b.1", "d_1", "m-1"]
+    await login(client, email, "m-1")
+    assert [device["deviceId"] for device in await listed()] == ["m-1", "b.1", "d_1"]
+
+
+async def test_r1_87_a_session_is_shown(client: Client) -> None:
+    """What it was opened with, how long it lasts, and when it was last used."""
+    account = await client.register()
+    session = await login(client, account["user"]["email"], "d1")
+    body = {"deviceId": "d1", "deviceName": "Mine"}
+    await client.auth("/auth/devices/register", body, session["accessToken"])
+
+    async def shown() -> dict[str, Any]:
+        answer = await client.send("gateway", "GET", "/api/auth/sessions", session["accessToken"])
+        (found,) = [entry for entry in answer.json()["data"] if entry["current"]]
+        return dict(found)
+
+    first = await shown()
+    times = {name: first.pop(name) for name in ("createdAt", "lastUsedAt", "expiresAt")}
+    assert first == {
+        "id": claims_of(session["accessToken"])["sid"],
+        "deviceId": "d1",
+        "deviceName": "Mine",
+        "ipAddress": client.stack.exempt,
+        "userAgent": client.http.headers["User-Agent"],
+        "current": True,
+    }
+    assert all(MOMENT.fullmatch(moment) for moment in times.values())
+    opened, ends = (datetime.fromisoformat(times[name]) for name in ("createdAt", "expiresAt"))
+    assert abs(ends - opened - timedelta(days=7)) < timedelta(seconds=2)
+    assert times["lastUsedAt"] == times["createdAt"]
+    session |= await client.refresh(session["refreshToken"])
+    later = await shown()
+    assert later["createdAt"] == times["createdAt"]
+    assert later["lastUsedAt"] > times["lastUsedAt"]
+    assert later["expiresAt"] > times["expiresAt"]
 
 
 async def test_r1_89_device_is_registered_and_updated(client: Client) -> None:

@@ -7,6 +7,7 @@ import base64
 import json
 import re
 import time
+import uuid
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from system.auth.tests.platform_client import Client
 
 pytestmark = pytest.mark.platform
 
+# R0.4.
+MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 KID = re.compile(r"key-\d{4}-\d{2}-\d{2}-[0-9a-f]{8}")
 SURFACES = (
     ("auth", "/auth/me"),
@@ -78,6 +81,57 @@ async def test_r1_96_rotation_is_in_force_everywhere_at_once(client: Client, aut
     events = [json.loads(row["envelope"]) for row in rows]
     assert {event["data"]["kind"] for event in events} == {"jwt", "refresh"}
     assert {event["metadata"]["actorId"] for event in events} == {session["user"]["id"]}
+
+
+async def test_r1_97_each_rotation_is_in_the_history(client: Client) -> None:
+    """One entry for each kind: when, from which key to which, by whom and why."""
+    session = await admin(client)
+    token = session["accessToken"]
+    reason = f"because {uuid.uuid4()}"
+
+    first = await rotate(client, token, reason=f" <b>{reason}</b> ")
+    second = await rotate(client, token, reason=reason, type="refresh")
+
+    data = await call(client, "GET", "/rotation-history", token)
+    assert set(data) == {"rotations"}
+    found = [entry for entry in data["rotations"] if entry["reason"] == reason]
+    assert all(MOMENT.fullmatch(entry.pop("rotatedAt")) for entry in found)
+    status = await call(client, "GET", "/status", token)
+    known = {key["kid"] for keys in status.values() for key in keys}
+    replaced = {entry["newKid"]: entry["oldKid"] for entry in found}
+    assert set(replaced) == {*first.values(), *second.values()}
+    assert replaced[second["refresh"]] == first["refresh"]
+    assert set(replaced.values()) <= known
+    for entry in found:
+        assert entry == {
+            "oldKid": replaced[entry["newKid"]],
+            "newKid": entry["newKid"],
+            "triggeredBy": session["user"]["id"],
+            "reason": reason,
+        }
+
+
+async def test_r1_98_keys_that_expire_within_thirty_days(client: Client) -> None:
+    """One of 30 days is told with its days, one of 31 or of no end is not."""
+    token = (await admin(client))["accessToken"]
+    try:
+        soon = (await rotate(client, token, type="jwt", expiresInDays=30))["jwt"]
+        later = (await rotate(client, token, type="refresh", expiresInDays=31))["refresh"]
+
+        data = await call(client, "POST", "/check-expiring", token)
+
+        status = await call(client, "GET", "/status", token)
+        ends = {key["kid"]: key["expiresAt"] for keys in status.values() for key in keys}
+        assert set(data) == {"message", "expiringSecrets"}
+        assert isinstance(data["message"], str)
+        told = {entry["kid"]: entry for entry in data["expiringSecrets"]}
+        assert told[soon] == {"kid": soon, "expiresAt": ends[soon], "daysUntilExpiry": 30}
+        assert ends[later] is not None
+        assert later not in told
+    finally:
+        endless = await rotate(client, token)
+    after = await call(client, "POST", "/check-expiring", token)
+    assert not {entry["kid"] for entry in after["expiringSecrets"]} & {*endless.values(), later}
 
 
 async def test_r1_95_status_and_history_tell_no_key(client: Client, auth_db: Any) -> None:

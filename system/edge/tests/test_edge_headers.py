@@ -29,6 +29,7 @@ CLASSES = [
     ("missing asset", "GET", "/assets/none.js", b"", 404),
     ("method", "DELETE", "/", b"", 405),
     ("trace", "TRACE", "/", b"", 405),
+    ("trace of the api", "TRACE", "/api/payments", b"", 404),
     ("broken upstream", "GET", "/api/drop", b"", 502),
     ("large", "POST", "/api/x", b"x" * 10_485_761, 413),
     ("precondition", "GET", "/", b"", 412),

@@ -71,7 +71,7 @@ def test_r5_24_policy_names_only_known_origins(
     assert "unsafe-eval" not in policy
 
 
-def test_variables_of_the_contract(tmp_path: Path) -> None:
+def test_r0_9_variables_of_the_contract(tmp_path: Path) -> None:
     """R0.13's variables reach the settings; production hides the API description."""
     made = certificates.ensure(tmp_path)
     settings = settings_from(

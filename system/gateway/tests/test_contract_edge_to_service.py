@@ -176,6 +176,39 @@ async def test_r4_25_a_revoked_session_closes_its_own_sockets(
     await kept.close()
 
 
+async def test_r1_94_the_sessions_of_a_device_end_with_it(
+    http: aiohttp.ClientSession, stack: Any
+) -> None:
+    """An event and a closed socket for each of them; nothing of another user's device so named."""
+    owner, other = await newcomer(http, stack), await newcomer(http, stack)
+    on_device = [await owner.again(), await owner.again()]
+    register, device = "/api/auth/devices/register", {"deviceId": "shared", "deviceName": "Mine"}
+    for person in (*on_device, other):
+        status, _, _ = await person.ask("POST", register, json=device)
+        assert status == 200
+    _, before, _ = await other.ask("GET", "/api/auth/devices")
+    sockets = [await person.listen() for person in on_device]
+    watching, foreign = await owner.listen(), await other.listen()
+    ids = set()
+    for person in on_device:
+        _, listed, _ = await person.ask("GET", "/api/auth/sessions")
+        ids |= {entry["id"] for entry in listed["data"] if entry["current"]}
+
+    assert (await owner.ask("DELETE", "/api/auth/devices/shared"))[0] == 204
+
+    for socket in sockets:
+        code, reason, _ = await ending(socket)
+        assert (code, reason) == (4401, "session revoked")
+    told = [(await next_event(watching, "session.revoked"))["data"] for _ in ids]
+    assert {data["sessionId"] for data in told} == ids
+    assert {(data["deviceId"], data["reason"]) for data in told} == {("shared", "device_revoked")}
+    assert not await heard(watching), "more events than sessions"
+    assert not await heard(foreign)
+    assert (await other.ask("GET", "/api/auth/devices"))[1] == before
+    for socket in (watching, foreign):
+        await socket.close()
+
+
 async def test_r4_27_messages_above_64_kib_close_with_1009(
     http: aiohttp.ClientSession, stack: Any
 ) -> None:

@@ -106,7 +106,7 @@ def test_the_env_file_says_how_many_run(project: Project) -> None:
     assert project.env_file.read_text(encoding="utf-8") == before
 
 
-def test_only_the_edge_is_published(project: Project) -> None:
+def test_r0_7_only_the_edge_is_published(project: Project) -> None:
     """R0.7: ports 80 and 443 of the edge, on loopback; nothing else of the platform."""
     services = resolved(project, ())["services"]
 
@@ -118,7 +118,7 @@ def test_only_the_edge_is_published(project: Project) -> None:
     assert published == {"edge": [("127.0.0.1", 443), ("127.0.0.1", 80)]}
 
 
-def test_nothing_listens_beyond_loopback(whole: dict[str, Any]) -> None:
+def test_r0_7_nothing_listens_beyond_loopback(whole: dict[str, Any]) -> None:
     """R0.7: what profiles publish, they publish to this machine."""
     ports = [port for service in whole["services"].values() for port in service.get("ports", [])]
 

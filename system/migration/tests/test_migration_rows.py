@@ -91,7 +91,7 @@ def test_numbers_that_a_float_would_change_are_refused(text: str) -> None:
     ("given", "expected"),
     [("A.B@Example.COM", "a.b@example.com"), ("  x@example.com ", "x@example.com")],
 )
-def test_emails_are_trimmed_and_lowered(given: str, expected: str) -> None:
+def test_r1_20_emails_are_trimmed_and_lowered(given: str, expected: str) -> None:
     """R9.7, R1.20."""
     assert transformed(USERS, {**USER, "email": given})["email"] == expected
 

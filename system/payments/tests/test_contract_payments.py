@@ -6,6 +6,7 @@ import json
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 import httpx
@@ -212,7 +213,7 @@ def test_r1_105_recipients(stack: Stack, register: Register, customer: User) -> 
     assert ids == [user_id for (user_id,) in rows]
 
 
-def test_r1_123_reports(
+def test_r1_106_r1_123_reports(
     stack: Stack, register: Register, admin: User, vendor: User, customer: User
 ) -> None:
     """Sums, counts and the total's three forms, for a period and a currency."""
@@ -230,7 +231,14 @@ def test_r1_123_reports(
     none = vendor.get("/payments/reports?endDate=2020-01-31").json()["data"]
     everything = admin.get("/payments/reports?startDate=2020-01-01").json()["data"]
 
+    assert outcome(customer.get("/payments/reports")) == (403, "FORBIDDEN")
     assert outcome(customer.get("/payments/reports?currency=x")) == (403, "FORBIDDEN")
+    assert set(after) == {
+        *("totalPayments", "totalAmount", "totalsByCurrency", "byStatus", "byType", "period"),
+    }
+    start, end = (datetime.fromisoformat(after["period"][name]) for name in ("start", "end"))
+    assert (start.time(), end - start) == (time(), timedelta(days=31, milliseconds=-1))
+    assert start <= datetime.now(UTC) <= end + timedelta(seconds=10)
     assert outcome(vendor.get("/payments/reports?currency=x")) == (400, "VALIDATION_ERROR")
     assert after["totalPayments"] == before["totalPayments"] + 3
     assert after["totalAmount"] is None

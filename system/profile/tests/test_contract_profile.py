@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 import uuid
@@ -84,6 +85,14 @@ def outcome(answer: httpx.Response) -> tuple[int, str | None]:
     return answer.status_code, answer.headers.get("X-Cache")
 
 
+def issues(answer: httpx.Response) -> set[str]:
+    """The members that a request was refused for."""
+    assert answer.status_code == 400, answer.text[:300]
+    error = answer.json()["error"]
+    assert error["code"] == "VALIDATION_ERROR"
+    return {issue["path"][0] for issue in error["details"]}
+
+
 def test_r1_144_r1_145_the_first_read_makes_the_profile(person: Person) -> None:
     """Twenty first reads at once see one profile with nulls and no preferences."""
     with ThreadPoolExecutor(20) as pool:
@@ -163,6 +172,115 @@ def test_r1_8_r1_16_bad_input_names_every_issue(person: Person) -> None:
     details = answer.json()["error"]["details"]
     assert {issue["path"][0] for issue in details} == {"phone", "avatarUrl", "bio"}
     assert person.get().json()["data"]["bio"] is None
+
+
+@pytest.mark.parametrize("name", ["phone", "phoneNumber"])
+def test_r1_149_a_telephone_number(person: Person, name: str) -> None:
+    """By either name: 10 to 20 characters of its alphabet; null and "" clear it."""
+    for number in ("0123456789", "+49 (30) 901-82/0.1", "0" * 20, "+" + "1" * 9):
+        assert person.put({name: number}).json()["data"]["phone"] == number
+        for empty in (None, ""):
+            assert person.put({name: empty}).json()["data"]["phone"] is None
+    for wrong in ("012345678", "0" * 21, "0123456789x", "01234+56789", "٠١٢٣٤٥٦٧٨٩", 1234567890):
+        assert issues(person.put({name: wrong})) == {name}, wrong
+    same, other = "0123456789", "9876543210"
+    assert person.put({"phone": same, "phoneNumber": same}).json()["data"]["phone"] == same
+    for second in (other, None, ""):
+        both = person.put({"phone": same, "phoneNumber": second})
+        assert (both.status_code, issues(both) <= {"phone", "phoneNumber"}) == (400, True)
+    assert person.get().json()["data"]["phone"] == same
+
+
+@pytest.mark.parametrize(("name", "longest"), [("address", 500), ("bio", 1000)])
+def test_r1_149_address_and_bio(person: Person, name: str, longest: int) -> None:
+    """Cleaned, then as long as they may be; null and "" clear a field, what is left out stays."""
+    data = person.put({name: f" <b>{'x' * longest}</b> ", "phone": "0123456789"}).json()["data"]
+    assert (data[name], data["phone"]) == ("x" * longest, "0123456789")
+    assert issues(person.put({name: "x" * (longest + 1)})) == {name}
+    assert issues(person.put({name: 1})) == {name}
+    assert person.get().json()["data"][name] == "x" * longest
+    for empty in (None, ""):
+        assert person.put({name: "something"}).json()["data"][name] == "something"
+        data = person.put({name: empty}).json()["data"]
+        assert (data[name], data["phone"]) == (None, "0123456789")
+    if name == "address":
+        assert issues(person.put({name: " <b></b> "})) == {name}
+
+
+def image(kind: str, content: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+IMAGES = {
+    "png": b"\x89PNG\r\n\x1a\n" + b"\0" * 20,
+    "jpeg": b"\xff\xd8\xff\xe0" + b"\0" * 20,
+    "gif": b"GIF89a" + b"\0" * 20,
+    "webp": b"RIFF\x10\0\0\0WEBPVP8 " + b"\0" * 8,
+}
+
+
+def test_r1_150_good_avatars(person: Person) -> None:
+    """An https URL, or one of four kinds of image as data; null and "" clear it."""
+    longest = "https://x.test/" + "a" * (2048 - 15)
+    assert len(longest) == 2048
+    for avatar in (
+        "https://x.test/a.png?b=c#d",
+        longest,
+        *(image(kind, content) for kind, content in IMAGES.items()),
+    ):
+        assert person.put({"avatarUrl": avatar}).status_code == 200, avatar
+        assert person.get().json()["data"]["avatarUrl"] == avatar
+        for empty in (None, ""):
+            assert person.put({"avatarUrl": empty}).json()["data"]["avatarUrl"] is None
+
+
+@pytest.mark.parametrize(
+    "avatar",
+    [
+        "http://x.test/a.png",
+        "https:",
+        "https://",
+        "//x.test/a.png",
+        "ftp://x.test/a.png",
+        "javascript:alert(1)",
+        "JavaScript:alert(1)//https://x.test",
+        " https://x.test/a.png",
+        'https://x.test/"><script>',
+        "https://x.test/\na.png",
+        "https://x.test/" + "a" * 2034,
+        "data:text/html;base64,PGI+",
+        image("svg+xml", b"<svg xmlns='http://www.w3.org/2000/svg'/>"),
+        image("png", b"<svg/>"),
+        image("bmp", b"BM" + b"\0" * 30),
+        *(image(kind, IMAGES["gif"]) for kind in ("png", "jpeg", "webp")),
+        image("gif", IMAGES["png"]),
+        image("webp", b"RIFF\x10\0\0\0WAVEfmt "),
+        image("png", IMAGES["png"]) + "!",
+        image("png", IMAGES["png"]).replace(";base64", ""),
+        image("png", IMAGES["png"]).replace(";base64", ";charset=utf-8;base64"),
+        "data:image/png;base64,",
+        1,
+        ["https://x.test/a.png"],
+    ],
+)
+def test_r1_150_bad_avatars(person: Person, avatar: Any) -> None:
+    """400, and the one before stays."""
+    good = image("png", IMAGES["png"])
+    person.put({"avatarUrl": good})
+
+    answer = person.put({"avatarUrl": avatar})
+
+    assert issues(answer) == {"avatarUrl"}
+    assert person.get().json()["data"]["avatarUrl"] == good
+
+
+def test_r1_150_the_largest_avatar(person: Person) -> None:
+    """A payload of 2,796,204 characters is taken, four more are not."""
+    largest = "data:image/jpeg;base64,/9j/" + "A" * (2_796_204 - 4)
+
+    assert person.put({"avatarUrl": largest}).status_code == 200
+    assert issues(person.put({"avatarUrl": largest + "AAAA"})) == {"avatarUrl"}
+    assert person.get().json()["data"]["avatarUrl"] == largest
 
 
 def test_r1_10_an_image_of_megabytes_passes_the_gateway(person: Person) -> None:

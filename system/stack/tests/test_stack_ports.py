@@ -34,16 +34,30 @@ def test_free_ports_run_out_with_an_error() -> None:
         ports.free(["one"], usable=lambda _: False)
 
 
-def test_standard_ports_are_the_contracts() -> None:
-    """R0.6's ports, and free ones for Erlang."""
+def test_r0_6_standard_ports_are_the_contracts() -> None:
+    """And free ones for Erlang, of which the contract says nothing."""
     chosen = ports.standard(usable=lambda _: True)
+    erlang = {name: chosen.pop(name) for name in ports.ERLANG}
 
-    assert (chosen["edge-https"], chosen["gateway"], chosen["postgres-profile"]) == (
-        443,
-        3000,
-        5435,
-    )
-    assert chosen["epmd"] >= ports.FIRST
+    assert chosen == {
+        "edge-http": 80,
+        "edge-https": 443,
+        "gateway": 3000,
+        "auth": 3001,
+        "payments": 3002,
+        "admin": 3003,
+        "profile": 3004,
+        "postgres-auth": 5432,
+        "postgres-payments": 5433,
+        "postgres-admin": 5434,
+        "postgres-profile": 5435,
+        "postgres-legacy": 5436,
+        "redis": 6379,
+        "rabbitmq": 5672,
+        "rabbitmq-management": 15672,
+        "rabbitmq-metrics": 15692,
+    }
+    assert all(port >= ports.FIRST for port in erlang.values())
 
 
 def test_all_taken_standard_ports_are_named_at_once() -> None:

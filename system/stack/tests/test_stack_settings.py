@@ -38,7 +38,7 @@ def target(credentials: Credentials, tmp_path: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("part", PROGRAMS)
-def test_every_process_accepts_its_environment(part: str, credentials: Credentials) -> None:
+def test_r0_16_every_process_accepts_its_environment(part: str, credentials: Credentials) -> None:
     """Production mode takes it, and ports and trust are those of this stack (R0.14, R0.16)."""
     settings = load(part, environment.process_environment(part, PORTS, credentials))
 
@@ -54,7 +54,7 @@ def test_every_process_accepts_its_environment(part: str, credentials: Credentia
     )
 
 
-def test_the_gateway_waits_as_long_as_the_stack_says(credentials: Credentials) -> None:
+def test_r0_16_the_gateway_waits_as_long_as_the_stack_says(credentials: Credentials) -> None:
     """UPSTREAM_TIMEOUT_MS is 3000 unless a full-length run asks for more (R0.16)."""
     usual = environment.process_environment("gateway", PORTS, credentials)
     longer = environment.process_environment(
