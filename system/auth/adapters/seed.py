@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,7 +9,7 @@ import msgspec
 
 from system.auth.adapters.passwords import Argon2Hasher
 from system.auth.adapters.postgres import SOURCE
-from system.auth.domain.accounts import User, UserRole, UserStatus
+from system.auth.domain.accounts import UserRole, new_account
 from system.auth.service.facts import user_created
 from system.auth.service.moments import utc_now
 from system.platform.config.settings import Settings
@@ -82,17 +81,7 @@ async def _account(
     connection: Any, email: str, name: str, role: UserRole, password_hash: str
 ) -> None:
     now = utc_now()
-    user = User(
-        id=str(uuid.uuid4()),
-        email=email,
-        name=name,
-        role=role,
-        status=UserStatus.ACTIVE,
-        email_verified=True,
-        version=1,
-        created_at=now,
-        updated_at=now,
-    )
+    user = new_account(email, name, role, now, email_verified=True)
     async with connection.transaction():
         user_id = await connection.fetchval(
             _UPSERT, user.id, email, password_hash, name, role.value, now

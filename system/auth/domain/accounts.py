@@ -6,6 +6,7 @@ Standard library only.  Rule numbers are the contract's.
 from __future__ import annotations
 
 import hashlib
+import uuid
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -65,6 +66,23 @@ class User:
     version: int
     created_at: datetime
     updated_at: datetime
+
+
+def new_account(
+    email: str, name: str, role: UserRole, now: datetime, *, email_verified: bool = False
+) -> User:
+    """Return an account as it begins: active, of version 1, with an id of its own."""
+    return User(
+        id=str(uuid.uuid4()),
+        email=email,
+        name=name,
+        role=role,
+        status=UserStatus.ACTIVE,
+        email_verified=email_verified,
+        version=1,
+        created_at=now,
+        updated_at=now,
+    )
 
 
 @dataclass(frozen=True, slots=True)

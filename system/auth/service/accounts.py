@@ -7,15 +7,23 @@ remove the last one, the second sees what the first has done (R1.135).
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from system.auth.domain.accounts import RevokeReason, Session, User, UserRole, UserStatus
+from system.auth.domain.accounts import (
+    RevokeReason,
+    Session,
+    User,
+    UserRole,
+    UserStatus,
+    new_account,
+)
 from system.auth.ports import Mirror, PasswordHasher, Store, Unit, UserCache
 from system.auth.service import facts
 from system.auth.service.moments import utc_now
+from system.auth.service.opening import hash_for, open_account
+from system.auth.service.revoking import revoke_all, tell_verifiers
 from system.platform.http import errors
 
 
@@ -52,26 +60,10 @@ class AccountCommands:
         Raises:
             ApiError: 409 EMAIL_EXISTS.
         """
-        # Asked first only to save a hash; the insert below decides.
-        if await self._store.user_by_email(email) is not None:
-            raise email_exists()
-        password_hash = await self._hasher.hash(password)
-        now = self._now()
-        user = User(
-            id=str(uuid.uuid4()),
-            email=email,
-            name=name,
-            role=role,
-            status=UserStatus.ACTIVE,
-            email_verified=False,
-            version=1,
-            created_at=now,
-            updated_at=now,
-        )
+        password_hash = await hash_for(self._store, self._hasher, email, password)
+        user = new_account(email, name, role, self._now())
         async with self._store.transaction() as unit:
-            if not await unit.add_user(user, password_hash):
-                raise email_exists()
-            await unit.emit(facts.user_created(user, origin="admin", actor_id=actor_id))
+            await open_account(unit, user, password_hash, origin="admin", actor_id=actor_id)
         await self._cache.remember_email(user)
         return user
 
@@ -120,7 +112,9 @@ class AccountCommands:
             await _guard(unit, user, actor_id, "DEMOTE")
             changed = await _changed(unit, replace(user, role=role))
             await unit.emit(facts.user_role_changed(changed, user.role, actor_id))
-            closed = await self._close_sessions(unit, user, RevokeReason.ROLE_CHANGED, actor_id)
+            closed = await revoke_all(
+                unit, user_id, RevokeReason.ROLE_CHANGED, actor_id, self._now()
+            )
         await self._tell(user_id, closed)
         return changed
 
@@ -143,7 +137,9 @@ class AccountCommands:
             changed = await _changed(unit, replace(user, status=status))
             await unit.emit(facts.user_status_changed(changed, reason, actor_id))
             if status is UserStatus.SUSPENDED:
-                closed = await self._close_sessions(unit, user, RevokeReason.SUSPENDED, actor_id)
+                closed = await revoke_all(
+                    unit, user_id, RevokeReason.SUSPENDED, actor_id, self._now()
+                )
         await self._tell(user_id, closed)
         return changed
 
@@ -158,28 +154,13 @@ class AccountCommands:
             user = await _locked(unit, user_id)
             await _guard(unit, user, actor_id, "DELETE")
             await unit.emit(facts.user_deleted(user, self._now(), actor_id))
-            closed = await self._close_sessions(unit, user, RevokeReason.DELETED, actor_id)
+            closed = await revoke_all(unit, user_id, RevokeReason.DELETED, actor_id, self._now())
             await unit.delete_user(user_id)
         await self._tell(user_id, closed)
 
-    async def _close_sessions(
-        self, unit: Unit, user: User, reason: RevokeReason, actor_id: str | None
-    ) -> Sequence[Session]:
-        now = self._now()
-        closed = await unit.revoke_all_sessions(user.id, reason, now)
-        for session in closed:
-            await unit.emit(facts.session_revoked(session, reason, actor_id, now))
-        return closed
-
     async def _tell(self, user_id: str, closed: Sequence[Session]) -> None:
-        if closed:
-            await self._mirror.revoked([session.id for session in closed])
+        await tell_verifiers(self._mirror, closed)
         await self._cache.forget(user_id)
-
-
-def email_exists() -> errors.ApiError:
-    """R1.59, R1.128."""
-    return errors.conflict("EMAIL_EXISTS", "An account with this email already exists")
 
 
 async def _locked(unit: Unit, user_id: str) -> User:

@@ -8,8 +8,8 @@ from datetime import datetime
 from system.auth.domain.accounts import RevokeReason, Session
 from system.auth.domain.devices import Device, DeviceType
 from system.auth.ports import Caller, Mirror, Store, Unit
-from system.auth.service import facts
 from system.auth.service.moments import utc_now
+from system.auth.service.revoking import emit_revoked, tell_verifiers
 from system.platform.http import errors
 from system.platform.security.tokens import Claims
 
@@ -92,8 +92,8 @@ class OwnSessions:
             closed = await unit.revoke_device_sessions(claims.user_id, device_id, reason, now)
             if not await unit.remove_device(claims.user_id, device_id):
                 raise device_not_found()
-            await self._emit(unit, closed, reason, now)
-        await self._tell(closed)
+            await emit_revoked(unit, closed, reason, claims.user_id, now)
+        await tell_verifiers(self._mirror, closed)
 
     async def logout_others(self, claims: Claims, device_id: str) -> int:
         """Revoke every other session, remove every other device; return how many sessions (R1.92).
@@ -109,8 +109,8 @@ class OwnSessions:
                 raise device_not_found()
             closed = await unit.revoke_all_sessions(claims.user_id, reason, now, but=own.id)
             await unit.remove_other_devices(claims.user_id, device_id)
-            await self._emit(unit, closed, reason, now)
-        await self._tell(closed)
+            await emit_revoked(unit, closed, reason, claims.user_id, now)
+        await tell_verifiers(self._mirror, closed)
         return len(closed)
 
     async def end_session(self, claims: Claims, session_id: str) -> None:
@@ -125,8 +125,8 @@ class OwnSessions:
             closed = await unit.revoke_session(session_id, claims.user_id, reason, now)
             if closed is None:
                 raise errors.missing("SESSION_NOT_FOUND", "Session not found")
-            await self._emit(unit, [closed], reason, now)
-        await self._tell([closed])
+            await emit_revoked(unit, [closed], reason, claims.user_id, now)
+        await tell_verifiers(self._mirror, [closed])
 
     async def _own_session(self, unit: Unit, claims: Claims, now: datetime) -> Session:
         """Hold the user; two of his requests at once then act one after the other."""
@@ -135,16 +135,6 @@ class OwnSessions:
         if user is None or session is None or not session.is_open(now):
             raise errors.token_revoked()
         return session
-
-    async def _emit(
-        self, unit: Unit, closed: Sequence[Session], reason: RevokeReason, now: datetime
-    ) -> None:
-        for session in closed:
-            await unit.emit(facts.session_revoked(session, reason, session.user_id, now))
-
-    async def _tell(self, closed: Sequence[Session]) -> None:
-        if closed:
-            await self._mirror.revoked([session.id for session in closed])
 
 
 def device_not_found() -> errors.ApiError:

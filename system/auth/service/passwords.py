@@ -9,6 +9,7 @@ from system.auth.domain.accounts import RevokeReason
 from system.auth.ports import Caller, Mirror, PasswordHasher, Store, UserCache
 from system.auth.service import facts
 from system.auth.service.moments import utc_now
+from system.auth.service.revoking import revoke_all, tell_verifiers
 from system.auth.service.throttling import LoginGate
 from system.platform.http import errors
 from system.platform.http.validation import broken
@@ -80,14 +81,12 @@ class PasswordChange:
                 await self._gate.succeeded(unit, subject, user, caller)
                 await unit.set_password(user.id, new_hash)
                 await unit.emit(facts.password_changed(user.id, now))
-                closed = await unit.revoke_all_sessions(user.id, reason, now)
-                for ended in closed:
-                    await unit.emit(facts.session_revoked(ended, reason, user.id, now))
+                closed = await revoke_all(unit, user.id, reason, user.id, now)
             else:
                 refused = await self._gate.failed(unit, subject, user, user.email, caller)
         if refused is not None:
             raise refused if refused.status == 429 else invalid_password()
-        await self._mirror.revoked([session.id for session in closed])
+        await tell_verifiers(self._mirror, closed)
         await self._cache.forget(claims.user_id)
 
 

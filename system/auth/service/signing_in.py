@@ -7,7 +7,6 @@ when its caller hears of it (R1.32).
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,12 +18,14 @@ from system.auth.domain.accounts import (
     UserRole,
     UserStatus,
     judge_refresh,
+    new_account,
     token_hash,
 )
 from system.auth.ports import Caller, Mirror, PasswordHasher, Store, Unit, UserCache
 from system.auth.service import facts
-from system.auth.service.accounts import email_exists
 from system.auth.service.moments import utc_now
+from system.auth.service.opening import hash_for, open_account
+from system.auth.service.revoking import emit_revoked, tell_verifiers
 from system.auth.service.throttling import LoginGate
 from system.auth.service.tokens import TokenDesk, TokenPair
 from system.auth.service.turns import Turns
@@ -87,27 +88,12 @@ class SigningIn:
             ApiError: 409 EMAIL_EXISTS.
         """
         await self._desk.ready()
-        # Asked first only to save a hash; the insert below decides.
-        if await self._store.user_by_email(email) is not None:
-            raise email_exists()
-        password_hash = await self._hasher.hash(password)
+        password_hash = await hash_for(self._store, self._hasher, email, password)
         now, epoch = self._now(), self._mirror.epoch
-        user = User(
-            id=str(uuid.uuid4()),
-            email=email,
-            name=name,
-            role=UserRole.CUSTOMER,
-            status=UserStatus.ACTIVE,
-            email_verified=False,
-            version=1,
-            created_at=now,
-            updated_at=now,
-        )
+        user = new_account(email, name, UserRole.CUSTOMER, now)
         async with self._store.transaction() as unit:
-            if not await unit.add_user(user, password_hash):
-                raise email_exists()
+            await open_account(unit, user, password_hash, origin="registration", actor_id=user.id)
             session, tokens = await self._desk.open_session(unit, user, caller, now)
-            await unit.emit(facts.user_created(user, origin="registration", actor_id=user.id))
         await self._mirror.opened(session.id, epoch)
         await self._cache.remember_email(user)
         return SignedIn(user, tokens)
@@ -228,9 +214,8 @@ class SigningIn:
                     other = await unit.revoke_session(stored.session_id, user.id, reason, now)
                     closed += [other] if other is not None else []
             await unit.emit(facts.user_logout(user, own, caller, now))
-            for session in closed:
-                await unit.emit(facts.session_revoked(session, reason, user.id, now))
-        await self._mirror.revoked([session.id for session in closed])
+            await emit_revoked(unit, closed, reason, user.id, now)
+        await tell_verifiers(self._mirror, closed)
 
     async def _revoke_family(
         self, unit: Unit, claims: Claims, caller: Caller, now: datetime
@@ -240,4 +225,4 @@ class SigningIn:
         if session is None:
             return  # another use of the same token has just done it, events included
         await unit.emit(facts.token_reuse_detected(claims.user_id, claims.session_id, caller, now))
-        await unit.emit(facts.session_revoked(session, reason, claims.user_id, now))
+        await emit_revoked(unit, [session], reason, claims.user_id, now)
