@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from system.platform.config.loading import load_or_exit
-from system.platform.http.app import run
+from system.platform.http.serving import run
 from system.platform.observability import logs
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from litestar import Request
 
 from system.admin.ports import Actor
-from system.platform.http.app import Reply, success
+from system.platform.http.replies import Reply, success
 from system.platform.observability import correlation
 from system.platform.security.litestar import authenticated
 from system.platform.security.principal import Principal, require_role

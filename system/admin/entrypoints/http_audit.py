@@ -17,8 +17,9 @@ from system.admin.entrypoints.administrators import (
 from system.admin.ports import AuditLog
 from system.admin.service import audit
 from system.platform.http import openapi
-from system.platform.http.app import Reply, query
 from system.platform.http.openapi import operation
+from system.platform.http.replies import Reply
+from system.platform.http.requests import query
 from system.platform.http.shapes import (
     ANY_OBJECT,
     EMAIL,

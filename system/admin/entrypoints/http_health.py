@@ -10,9 +10,9 @@ from system.admin.domain.health import Health
 from system.admin.entrypoints.administrators import AnyRequest, administrator, uncached
 from system.admin.service.health import Findings, SystemHealth
 from system.platform.http import openapi
-from system.platform.http.app import Reply
 from system.platform.http.errors import ApiError
 from system.platform.http.openapi import operation
+from system.platform.http.replies import Reply
 from system.platform.http.shapes import COUNT, MOMENT, NUMBER, TEXT, one_of, shape
 from system.platform.moments import timestamp
 

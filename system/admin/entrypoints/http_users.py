@@ -16,8 +16,9 @@ from system.admin.entrypoints.administrators import (
 )
 from system.admin.service.users import Users
 from system.platform.http import openapi
-from system.platform.http.app import Reply, created, deleted, json_body, query, success
 from system.platform.http.openapi import operation
+from system.platform.http.replies import Reply, created, deleted, success
+from system.platform.http.requests import json_body, query
 from system.platform.http.shapes import EMAIL, ID, MOMENT, PAGINATION, TEXT, array, one_of, shape
 from system.platform.http.validation import (
     Boolean,

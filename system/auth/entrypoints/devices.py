@@ -12,8 +12,9 @@ from system.auth.domain.devices import DEVICE_ID_PATTERN, Device, DeviceType
 from system.auth.entrypoints.caller import AnyRequest, caller
 from system.auth.service.own_sessions import OwnSessions
 from system.platform.http import errors
-from system.platform.http.app import Reply, deleted, json_body, success
 from system.platform.http.openapi import operation
+from system.platform.http.replies import Reply, deleted, success
+from system.platform.http.requests import json_body
 from system.platform.http.shapes import (
     BOOLEAN,
     COUNT,

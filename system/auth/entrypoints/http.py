@@ -24,8 +24,9 @@ from system.auth.service.tokens import TokenPair
 from system.platform.cache import keys
 from system.platform.cache.cache import Cache, Loaded
 from system.platform.http import errors
-from system.platform.http.app import Reply, json_body, success, wants_fresh
 from system.platform.http.openapi import PUBLIC, operation
+from system.platform.http.replies import Reply, success
+from system.platform.http.requests import json_body, wants_fresh
 from system.platform.http.shapes import EMAIL, ID, MOMENT, TEXT, message, one_of, shape
 from system.platform.http.validation import (
     Boolean,

@@ -16,8 +16,9 @@ from litestar import Request, delete, patch, post, put
 from system.auth.domain.accounts import UserRole, UserStatus
 from system.auth.entrypoints.internal_user import internal_user
 from system.auth.service.accounts import AccountCommands
-from system.platform.http.app import Reply, created, deleted, json_body, success
 from system.platform.http.client_address import normal_address
+from system.platform.http.replies import Reply, created, deleted, success
+from system.platform.http.requests import json_body
 from system.platform.http.validation import (
     Boolean,
     Choice,

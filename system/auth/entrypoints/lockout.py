@@ -9,8 +9,8 @@ from litestar import get, post
 from system.auth.domain.throttles import Lockout, Scope
 from system.auth.entrypoints.caller import AnyRequest, caller
 from system.auth.service.lockouts import Lockouts
-from system.platform.http.app import Reply, success
 from system.platform.http.openapi import ADMIN, operation
+from system.platform.http.replies import Reply, success
 from system.platform.http.shapes import (
     BOOLEAN,
     COUNT,

@@ -11,8 +11,9 @@ from system.auth.domain.keys import KeyKind, KeyStatus, Rotation
 from system.auth.entrypoints.caller import AnyRequest
 from system.auth.service.keys import KeyKeeper
 from system.auth.service.moments import utc_now
-from system.platform.http.app import Reply, json_body, success
 from system.platform.http.openapi import ADMIN, operation
+from system.platform.http.replies import Reply, success
+from system.platform.http.requests import json_body
 from system.platform.http.shapes import BOOLEAN, COUNT, MOMENT, TEXT, array, nullable, shape
 from system.platform.http.validation import Choice, Integer, Schema, Text
 from system.platform.moments import timestamp

@@ -38,16 +38,9 @@ from system.payments.service.changes import PaymentChanges
 from system.payments.service.commands import PaymentCommands
 from system.payments.service.reading import PaymentReads
 from system.platform.cache.cache import Answer
-from system.platform.http.app import (
-    Reply,
-    created,
-    json_body,
-    query,
-    query_of,
-    success,
-    wants_fresh,
-)
 from system.platform.http.openapi import operation
+from system.platform.http.replies import Reply, created, success
+from system.platform.http.requests import json_body, query, query_of, wants_fresh
 from system.platform.http.validation import parse_all
 from system.platform.security.litestar import authenticated, internal_only
 from system.platform.security.principal import Principal, require_role

@@ -18,8 +18,9 @@ from system.payments.entrypoints.requests import NOTICE, SIGNATURE, SIGNED, TIME
 from system.payments.entrypoints.shapes import NOTICE_TAKEN
 from system.payments.service.changes import PaymentChanges
 from system.payments.service.refusals import webhook_signature_invalid
-from system.platform.http.app import Reply, json_of, raw_body, success
 from system.platform.http.openapi import PUBLIC, operation
+from system.platform.http.replies import Reply, success
+from system.platform.http.requests import json_of, raw_body
 
 # R1.121: a call that was overheard is of no use later.
 TOLERANCE_S: Final = 300

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from litestar import Router, get
 
 from system.platform.cache.cache import Cache
-from system.platform.http.app import Reply, success
+from system.platform.http.replies import Reply, success
 from system.platform.security.litestar import internal_only
 
 

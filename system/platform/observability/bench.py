@@ -15,7 +15,8 @@ from typing import Any, Final
 from litestar import get
 
 from system.platform.config.settings import Settings
-from system.platform.http.app import Reply, create_app, success
+from system.platform.http.app import create_app
+from system.platform.http.replies import Reply, success
 from system.platform.observability import tracing
 from system.platform.observability.trace_export import TraceExport
 

@@ -10,8 +10,9 @@ import msgspec
 from litestar import Request, Router, get, put
 
 from system.platform.cache.cache import Answer
-from system.platform.http.app import Reply, json_body, success, wants_fresh
 from system.platform.http.openapi import operation
+from system.platform.http.replies import Reply, success
+from system.platform.http.requests import json_body, wants_fresh
 from system.platform.http.shapes import BOOLEAN, ID, MOMENT, TEXT, nullable, one_of, shape
 from system.platform.http.validation import (
     Choice,

@@ -35,8 +35,8 @@ from system.gateway.entrypoints.graphql.session import Session
 from system.gateway.ports import Rest
 from system.gateway.service.admission import AdmissionService
 from system.platform.http import errors
-from system.platform.http.app import BODY_LIMIT, parse_object
 from system.platform.http.errors import ApiError
+from system.platform.http.requests import BODY_LIMIT, parse_object
 from system.platform.http.validation import Schema, Text, broken
 from system.platform.observability import metrics
 

@@ -15,17 +15,10 @@ from prometheus_client import REGISTRY
 
 from system.platform.config.loading import load
 from system.platform.http import errors
-from system.platform.http.app import (
-    BODY_LIMIT,
-    Reply,
-    create_app,
-    created,
-    deleted,
-    json_body,
-    query,
-    route_label,
-    success,
-)
+from system.platform.http.app import create_app
+from system.platform.http.outermost import route_label
+from system.platform.http.replies import Reply, created, deleted, success
+from system.platform.http.requests import BODY_LIMIT, json_body, query
 from system.platform.http.validation import Schema, Uuid
 from system.platform.observability.correlation import current
 
@@ -447,7 +440,7 @@ async def test_endless_bodies_are_not_read_for_ever(
     call: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """R1.10: reading on has a limit."""
-    monkeypatch.setattr("system.platform.http.app._DRAIN_LIMIT", 100_000)
+    monkeypatch.setattr("system.platform.http.outermost._DRAIN_LIMIT", 100_000)
 
     with pytest.raises(AssertionError, match="ended before"):
         await call("POST", "/nothing", body=[b"x" * 50_000] * 10)

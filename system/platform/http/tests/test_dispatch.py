@@ -11,7 +11,8 @@ from litestar.params import FromPath
 from litestar.routes import HTTPRoute
 
 from system.platform.config.settings import Settings
-from system.platform.http.app import Reply, create_app, success
+from system.platform.http.app import create_app
+from system.platform.http.replies import Reply, success
 from system.platform.security.litestar import internal_only
 
 TOKEN = "internal-token-of-the-tests"

@@ -20,7 +20,8 @@ PROJECT = Path(__file__).resolve().parents[4]
 SERVICE = """
 import os
 from system.platform.config.loading import load
-from system.platform.http.app import create_app, run
+from system.platform.http.app import create_app
+from system.platform.http.serving import run
 settings = load("auth", os.environ)
 run(create_app(settings, [], checks={}, essential=()), settings)
 """

@@ -12,7 +12,7 @@ from litestar.testing import TestClient
 
 from system.platform.config.loading import load
 from system.platform.config.settings import Settings
-from system.platform.http.app import Reply, create_app, described_routes, json_body, success
+from system.platform.http.app import create_app, described_routes
 from system.platform.http.openapi import (
     ADMIN,
     PUBLIC,
@@ -23,6 +23,8 @@ from system.platform.http.openapi import (
     operation,
     operation_id,
 )
+from system.platform.http.replies import Reply, success
+from system.platform.http.requests import json_body
 from system.platform.http.shapes import ID, TEXT, array, nullable, render, shape
 from system.platform.http.validation import (
     LARGEST,

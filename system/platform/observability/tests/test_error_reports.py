@@ -15,7 +15,8 @@ from litestar.testing import AsyncTestClient
 
 from system.platform.config.loading import load
 from system.platform.http import errors
-from system.platform.http.app import Reply, create_app, success
+from system.platform.http.app import create_app
+from system.platform.http.replies import Reply, success
 from system.platform.observability import error_reports
 from system.platform.observability.error_reports import BURST, Allowance, Request
 
