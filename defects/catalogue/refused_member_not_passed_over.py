@@ -7,7 +7,7 @@ def _try_one_only() -> None:
     import asyncio
     from typing import Any
 
-    from system.gateway.adapters import upstream
+    from system.gateway.adapters import upstream, upstream_trouble
 
     async def connection(self: Any, timeout_s: float) -> Any:
         self._turn = (self._turn + 1) % len(self._instances)
@@ -18,7 +18,7 @@ def _try_one_only() -> None:
             async with asyncio.timeout(timeout_s):
                 return instance, await instance.connect()
         except OSError as error:
-            raise upstream.Refused(f"{self.name}: {error}") from error
+            raise upstream_trouble.Refused(f"{self.name}: {error}") from error
 
     upstream.Upstream._connection = connection  # type: ignore[method-assign] # that is the defect
 

@@ -7,7 +7,8 @@ from typing import Final
 
 import msgspec
 
-from system.gateway.adapters.upstream import Upstream, UpstreamTrouble
+from system.gateway.adapters.upstream import Upstream
+from system.gateway.adapters.upstream_trouble import UpstreamTrouble
 from system.gateway.ports import Parties
 from system.platform.observability import correlation
 

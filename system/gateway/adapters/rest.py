@@ -6,7 +6,8 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from system.gateway.adapters.upstream import Silent, Upstream, UpstreamTrouble
+from system.gateway.adapters.upstream import Upstream
+from system.gateway.adapters.upstream_trouble import Silent, UpstreamTrouble
 from system.gateway.domain.forwarding import trace_context
 from system.gateway.domain.routes import Service
 from system.gateway.ports import RestAnswer

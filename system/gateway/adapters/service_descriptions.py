@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import msgspec
 
-from system.gateway.adapters.upstream import Upstream, UpstreamTrouble
+from system.gateway.adapters.upstream import Upstream
+from system.gateway.adapters.upstream_trouble import UpstreamTrouble
 from system.gateway.domain.routes import Service
 from system.platform.http.openapi import DOCUMENT_PATH
 

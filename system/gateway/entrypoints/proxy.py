@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
-from system.gateway.adapters.upstream import Exchange, Silent, Upstream, UpstreamTrouble
+from system.gateway.adapters.upstream import Upstream
+from system.gateway.adapters.upstream_exchange import Exchange
+from system.gateway.adapters.upstream_trouble import Silent, UpstreamTrouble
 from system.gateway.domain.forwarding import request_headers, response_headers
 from system.gateway.entrypoints import answers
 from system.gateway.entrypoints.call import Call

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import pytest
 from aiohttp import web
 
-from system.gateway.adapters import upstream as upstream_module
+from system.gateway.adapters import upstream_instance
 from system.gateway.domain.routes import Service
 from system.gateway.tests.stand_ins import (
     EchoService,
@@ -877,7 +877,7 @@ async def test_connections_upstream_are_reused_but_not_for_long(
     service: EchoService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One connection serves many requests; an idle one is closed before the service does it."""
-    monkeypatch.setattr(upstream_module, "IDLE_S", 0.2)
+    monkeypatch.setattr(upstream_instance, "IDLE_S", 0.2)
     opened = 0
     made: Callable[[Any, Any, Any], None] = web.Server.connection_made
 

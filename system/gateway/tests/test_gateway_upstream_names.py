@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from system.gateway.adapters.upstream import Instance
+from system.gateway.adapters.upstream_instance import Instance
 
 
 async def test_connections_go_to_each_address_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
