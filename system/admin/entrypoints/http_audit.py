@@ -17,6 +17,8 @@ from system.admin.entrypoints.administrators import (
 from system.admin.ports import AuditLog
 from system.admin.service import audit
 from system.platform.http import openapi
+from system.platform.http.errors import Issue
+from system.platform.http.numeric_fields import Integer
 from system.platform.http.openapi import operation
 from system.platform.http.replies import Reply
 from system.platform.http.requests import query
@@ -32,7 +34,8 @@ from system.platform.http.shapes import (
     one_of,
     shape,
 )
-from system.platform.http.validation import Choice, Date, Integer, Issue, Schema, Uuid
+from system.platform.http.text_fields import Choice, Date, Uuid
+from system.platform.http.validation import Schema
 from system.platform.moments import timestamp
 
 

@@ -15,11 +15,13 @@ from system.admin.domain.configuration import (
 from system.admin.entrypoints.administrators import AnyRequest, administrator, uncached
 from system.admin.service.configuration import Configuration
 from system.platform.http import openapi
+from system.platform.http.json_fields import JsonValue
 from system.platform.http.openapi import operation
 from system.platform.http.replies import Reply, success
 from system.platform.http.requests import json_body
 from system.platform.http.shapes import ANY, MOMENT, TEXT, array, nullable, shape
-from system.platform.http.validation import JsonValue, Matching, Schema, Text, parse_all
+from system.platform.http.text_fields import Matching, Text
+from system.platform.http.validation import Schema, parse_all
 from system.platform.moments import timestamp
 
 KEY: Final = Schema(

@@ -16,22 +16,14 @@ from system.admin.entrypoints.administrators import (
 )
 from system.admin.service.users import Users
 from system.platform.http import openapi
+from system.platform.http.json_fields import Boolean
+from system.platform.http.numeric_fields import Integer
 from system.platform.http.openapi import operation
 from system.platform.http.replies import Reply, created, deleted, success
 from system.platform.http.requests import json_body, query
 from system.platform.http.shapes import EMAIL, ID, MOMENT, PAGINATION, TEXT, array, one_of, shape
-from system.platform.http.validation import (
-    Boolean,
-    Choice,
-    Email,
-    Integer,
-    NewPassword,
-    Schema,
-    Text,
-    Uuid,
-    at_least_one,
-    parse_all,
-)
+from system.platform.http.text_fields import Choice, Email, NewPassword, Text, Uuid
+from system.platform.http.validation import Schema, at_least_one, parse_all
 from system.platform.moments import timestamp
 
 USER_ID: Final = Schema({"id": Uuid()})

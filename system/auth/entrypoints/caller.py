@@ -8,7 +8,8 @@ from litestar import Request
 
 from system.auth.domain.devices import DEVICE_ID_PATTERN
 from system.auth.ports import Caller
-from system.platform.http.validation import Matching, Schema, Text
+from system.platform.http.text_fields import Matching, Text
+from system.platform.http.validation import Schema
 from system.platform.observability import correlation
 
 AnyRequest = Request[Any, Any, Any]

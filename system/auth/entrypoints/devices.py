@@ -26,7 +26,8 @@ from system.platform.http.shapes import (
     one_of,
     shape,
 )
-from system.platform.http.validation import Choice, Matching, Schema, Text, Uuid, parse_all
+from system.platform.http.text_fields import Choice, Matching, Text, Uuid
+from system.platform.http.validation import Schema, parse_all
 from system.platform.moments import timestamp
 from system.platform.security.litestar import authenticated
 

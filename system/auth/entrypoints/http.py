@@ -24,18 +24,13 @@ from system.auth.service.tokens import TokenPair
 from system.platform.cache import keys
 from system.platform.cache.cache import Cache, Loaded
 from system.platform.http import errors
+from system.platform.http.json_fields import Boolean
 from system.platform.http.openapi import PUBLIC, operation
 from system.platform.http.replies import Reply, success
 from system.platform.http.requests import json_body, wants_fresh
 from system.platform.http.shapes import EMAIL, ID, MOMENT, TEXT, message, one_of, shape
-from system.platform.http.validation import (
-    Boolean,
-    Email,
-    NewPassword,
-    Schema,
-    Text,
-    parse_all,
-)
+from system.platform.http.text_fields import Email, NewPassword, Text
+from system.platform.http.validation import Schema, parse_all
 from system.platform.moments import timestamp
 from system.platform.observability.metrics import AUTH_LOGIN_TOTAL, AUTH_REGISTER_TOTAL
 from system.platform.security.litestar import authenticated

@@ -12,9 +12,11 @@ from system.auth.entrypoints import internal_commands
 from system.auth.entrypoints.internal_user import internal_user
 from system.auth.service.reading import AccountReads
 from system.platform.http import errors
+from system.platform.http.numeric_fields import Integer
 from system.platform.http.replies import Reply, success
 from system.platform.http.requests import query
-from system.platform.http.validation import Email, Integer, Schema, Uuid
+from system.platform.http.text_fields import Email, Uuid
+from system.platform.http.validation import Schema
 from system.platform.moments import timestamp
 from system.platform.security.litestar import internal_only
 from system.platform.security.tokens import KeyRing, SigningKey, TokenType

@@ -17,19 +17,11 @@ from system.auth.domain.accounts import UserRole, UserStatus
 from system.auth.entrypoints.internal_user import internal_user
 from system.auth.service.accounts import AccountCommands
 from system.platform.http.client_address import normal_address
+from system.platform.http.json_fields import Boolean
 from system.platform.http.replies import Reply, created, deleted, success
 from system.platform.http.requests import json_body
-from system.platform.http.validation import (
-    Boolean,
-    Choice,
-    Email,
-    NewPassword,
-    Schema,
-    Text,
-    Uuid,
-    at_least_one,
-    parse_all,
-)
+from system.platform.http.text_fields import Choice, Email, NewPassword, Text, Uuid
+from system.platform.http.validation import Schema, at_least_one, parse_all
 from system.platform.observability import correlation
 
 AnyRequest = Request[Any, Any, Any]

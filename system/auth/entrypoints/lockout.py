@@ -21,7 +21,8 @@ from system.platform.http.shapes import (
     nullable,
     shape,
 )
-from system.platform.http.validation import Email, Schema
+from system.platform.http.text_fields import Email
+from system.platform.http.validation import Schema
 from system.platform.moments import timestamp
 from system.platform.security.litestar import authenticated
 from system.platform.security.principal import require_role

@@ -11,11 +11,13 @@ from system.auth.domain.keys import KeyKind, KeyStatus, Rotation
 from system.auth.entrypoints.caller import AnyRequest
 from system.auth.service.keys import KeyKeeper
 from system.auth.service.moments import utc_now
+from system.platform.http.numeric_fields import Integer
 from system.platform.http.openapi import ADMIN, operation
 from system.platform.http.replies import Reply, success
 from system.platform.http.requests import json_body
 from system.platform.http.shapes import BOOLEAN, COUNT, MOMENT, TEXT, array, nullable, shape
-from system.platform.http.validation import Choice, Integer, Schema, Text
+from system.platform.http.text_fields import Choice, Text
+from system.platform.http.validation import Schema
 from system.platform.moments import timestamp
 from system.platform.security.litestar import authenticated
 from system.platform.security.principal import Principal, require_role

@@ -16,7 +16,8 @@ from system.gateway.service.description import KEPT_S, DescriptionService
 from system.platform.http.errors import ApiError
 from system.platform.http.openapi import PUBLIC, Described, Operation, document
 from system.platform.http.shapes import ID, TEXT, Part, shape
-from system.platform.http.validation import Schema, Text, Uuid
+from system.platform.http.text_fields import Text, Uuid
+from system.platform.http.validation import Schema
 
 EMPTY: Mapping[str, Any] = {"paths": {}, "components": {"schemas": {}}}
 PAYMENT = shape("Payment", {"id": ID})

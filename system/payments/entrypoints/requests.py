@@ -22,24 +22,11 @@ from system.payments.domain import (
 )
 from system.payments.ports import ListQuery, ReportQuery
 from system.payments.service.refusals import two_recipients
-from system.platform.http.errors import validation
-from system.platform.http.validation import (
-    Amount,
-    Choice,
-    Date,
-    DescribedRule,
-    Email,
-    Integer,
-    Issue,
-    JsonObject,
-    Matching,
-    Rule,
-    Schema,
-    Text,
-    Uuid,
-    at_least_one,
-    parse_all,
-)
+from system.platform.http.errors import Issue, validation
+from system.platform.http.json_fields import JsonObject
+from system.platform.http.numeric_fields import Amount, Integer
+from system.platform.http.text_fields import Choice, Date, Email, Matching, Text, Uuid
+from system.platform.http.validation import DescribedRule, Rule, Schema, at_least_one, parse_all
 
 STATUSES: Final = tuple(status.value for status in PaymentStatus)
 TYPES: Final = tuple(type.value for type in PaymentType)

@@ -34,8 +34,9 @@ from enum import Enum
 from typing import Any, Final, TypeVar
 
 from system.platform.http.errors import CODES
+from system.platform.http.json_fields import JSON_VALUE
 from system.platform.http.shapes import Part, constant, render
-from system.platform.http.validation import JSON_VALUE, Schema
+from system.platform.http.validation import Schema
 
 VERSION: Final = "3.1.0"
 DOCUMENT_PATH: Final = "/internal/openapi.json"

@@ -5,16 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from system.platform.http.validation import (
-    Boolean,
-    Field,
-    Invalid,
-    Issue,
-    Matching,
-    Schema,
-    Text,
-    type_name,
-)
+from system.platform.http.errors import Issue
+from system.platform.http.field import Field, Invalid, type_name
+from system.platform.http.json_fields import Boolean
+from system.platform.http.text_fields import Matching, Text
+from system.platform.http.validation import Schema
 from system.profile import domain
 
 # What a cleared field is read as: null and "" mean the same (R1.149).

@@ -10,20 +10,13 @@ import msgspec
 from litestar import Request, Router, get, put
 
 from system.platform.cache.cache import Answer
+from system.platform.http.errors import Issue
 from system.platform.http.openapi import operation
 from system.platform.http.replies import Reply, success
 from system.platform.http.requests import json_body, wants_fresh
 from system.platform.http.shapes import BOOLEAN, ID, MOMENT, TEXT, nullable, one_of, shape
-from system.platform.http.validation import (
-    Choice,
-    DescribedRule,
-    Issue,
-    Matching,
-    Schema,
-    Text,
-    broken,
-    parse_all,
-)
+from system.platform.http.text_fields import Choice, Matching, Text
+from system.platform.http.validation import DescribedRule, Schema, broken, parse_all
 from system.platform.security.litestar import authenticated, internal_only
 from system.profile import domain
 from system.profile.entrypoints.fields import CLEARED, Avatar, Channels, Clearable, Phone, Timezone

@@ -37,7 +37,8 @@ from system.gateway.service.admission import AdmissionService
 from system.platform.http import errors
 from system.platform.http.errors import ApiError
 from system.platform.http.requests import BODY_LIMIT, parse_object
-from system.platform.http.validation import Schema, Text, broken
+from system.platform.http.text_fields import Text
+from system.platform.http.validation import Schema, broken
 from system.platform.observability import metrics
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,8 @@ from system.gateway.ports import Rest
 from system.gateway.service.admission import AdmissionService
 from system.platform.http import errors
 from system.platform.http.errors import ApiError
-from system.platform.http.validation import Matching, Schema
+from system.platform.http.text_fields import Matching
+from system.platform.http.validation import Schema
 
 # Whatever is an id or a key fits; everything else cannot be part of a path (R1.50).
 _NAME: Final = Matching(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,128}", "Invalid id")

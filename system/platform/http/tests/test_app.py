@@ -19,7 +19,8 @@ from system.platform.http.app import create_app
 from system.platform.http.outermost import route_label
 from system.platform.http.replies import Reply, created, deleted, success
 from system.platform.http.requests import BODY_LIMIT, json_body, query
-from system.platform.http.validation import Schema, Uuid
+from system.platform.http.text_fields import Uuid
+from system.platform.http.validation import Schema
 from system.platform.observability.correlation import current
 
 TRUSTED = "127.0.0.251"

@@ -13,6 +13,8 @@ from litestar.testing import TestClient
 from system.platform.config.loading import load
 from system.platform.config.settings import Settings
 from system.platform.http.app import create_app, described_routes
+from system.platform.http.field import Field
+from system.platform.http.numeric_fields import LARGEST, Amount, Integer
 from system.platform.http.openapi import (
     ADMIN,
     PUBLIC,
@@ -26,18 +28,8 @@ from system.platform.http.openapi import (
 from system.platform.http.replies import Reply, success
 from system.platform.http.requests import json_body
 from system.platform.http.shapes import ID, TEXT, array, nullable, render, shape
-from system.platform.http.validation import (
-    LARGEST,
-    Amount,
-    Email,
-    Field,
-    Integer,
-    NewPassword,
-    Schema,
-    Text,
-    Uuid,
-    at_least_one,
-)
+from system.platform.http.text_fields import Email, NewPassword, Text, Uuid
+from system.platform.http.validation import Schema, at_least_one
 
 BODY = Schema({"name": Text(1, 20, example="A name"), "email": Email(optional=True)})
 THING = shape("Thing", {"id": ID, "note": nullable(TEXT)}, optional={"note"})

@@ -9,28 +9,22 @@ from typing import Any
 
 import pytest
 
+from system.platform.http.cleaning import clean_text, normal_email
 from system.platform.http.errors import ApiError, Issue
-from system.platform.http.validation import (
-    LARGEST,
+from system.platform.http.field import Field
+from system.platform.http.json_fields import Boolean, JsonObject
+from system.platform.http.numeric_fields import LARGEST, Amount, Integer
+from system.platform.http.text_fields import (
     NOT_BLANK,
-    Amount,
-    Boolean,
     Choice,
     Date,
     Email,
-    Field,
-    Integer,
-    JsonObject,
     Matching,
     NewPassword,
-    Schema,
     Text,
     Uuid,
-    at_least_one,
-    clean_text,
-    normal_email,
-    parse_all,
 )
+from system.platform.http.validation import Schema, at_least_one, parse_all
 
 PASSWORD = "TestPassword123!"
 ID = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
