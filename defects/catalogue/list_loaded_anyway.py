@@ -6,13 +6,13 @@ from defects.defect import Defect
 
 
 def _count_anyway() -> None:
-    from system.platform.cache import cache
+    from system.platform.cache import answers, cache
 
     trusting = cache.Cache.read
 
     async def read(self: cache.Cache, entry: Any, load: Any, **named: Any) -> Any:
         answer = await trusting(self, entry, load, **named)
-        if entry.cache_type == "payment_list" and answer.outcome is cache.Outcome.HIT:
+        if entry.cache_type == "payment_list" and answer.outcome is answers.Outcome.HIT:
             await load()
         return answer
 

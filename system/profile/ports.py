@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any, Protocol
 
-from system.platform.cache.cache import Admit, Answer, Loader
+from system.platform.cache.answers import Admit, Answer, Loader
 from system.platform.cache.keys import Entry
 from system.profile.domain import Profile
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from system.platform.cache import keys
-from system.platform.cache.cache import Answer, Loaded
+from system.platform.cache.answers import Answer, Loaded
 from system.platform.http import errors
 from system.platform.moments import timestamp
 from system.profile import domain

@@ -14,8 +14,10 @@ import psycopg
 import pytest
 
 from system.images.build import Images
-from system.platform.cache.cache import Cache, Loaded, NullNotices, Outcome
+from system.platform.cache.answers import Loaded, Outcome
+from system.platform.cache.cache import Cache
 from system.platform.cache.keys import Entry
+from system.platform.cache.notices import NullNotices
 from system.platform.events.connection import Connection, declare
 from system.platform.events.envelope import Event, new_event, now
 from system.platform.events.hub import EventContext, EventHub

@@ -5,7 +5,8 @@ from __future__ import annotations
 from system.auth.domain.accounts import User
 from system.auth.ports import Store
 from system.platform.cache import keys
-from system.platform.cache.cache import Cache, Loaded
+from system.platform.cache.answers import Loaded
+from system.platform.cache.cache import Cache
 
 
 class _NoSuchAddress(LookupError):

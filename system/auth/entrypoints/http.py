@@ -22,7 +22,8 @@ from system.auth.service.reading import AccountReads
 from system.auth.service.signing_in import SigningIn
 from system.auth.service.tokens import TokenPair
 from system.platform.cache import keys
-from system.platform.cache.cache import Cache, Loaded
+from system.platform.cache.answers import Loaded
+from system.platform.cache.cache import Cache
 from system.platform.http import errors
 from system.platform.http.json_fields import Boolean
 from system.platform.http.openapi import PUBLIC, operation

@@ -14,7 +14,7 @@ from system.auth.entrypoints import devices, events, http, internal, lockout, se
 from system.auth.entrypoints.cookies import CookieTransport
 from system.auth.tests.fakes import FakeMirror
 from system.auth.tests.house import PASSWORD, House
-from system.platform.cache.cache import Answer, Loader, Outcome
+from system.platform.cache.answers import Answer, Loader, Outcome
 from system.platform.cache.keys import Entry
 from system.platform.config.loading import load
 from system.platform.events.envelope import new_event

@@ -37,7 +37,7 @@ from system.payments.ports import ListQuery
 from system.payments.service.changes import PaymentChanges
 from system.payments.service.commands import PaymentCommands
 from system.payments.service.reading import PaymentReads
-from system.platform.cache.cache import Answer
+from system.platform.cache.answers import Answer
 from system.platform.http.openapi import operation
 from system.platform.http.replies import Reply, created, success
 from system.platform.http.requests import json_body, query, query_of, wants_fresh

@@ -13,7 +13,7 @@ from system.payments.ports import ListQuery, ReportQuery, Store
 from system.payments.service import shape
 from system.payments.service.refusals import payment_not_found
 from system.platform.cache import keys
-from system.platform.cache.cache import Admit, Answer, Loaded, Loader
+from system.platform.cache.answers import Admit, Answer, Loaded, Loader
 from system.platform.http import errors
 
 _encode: Final = msgspec.json.Encoder().encode

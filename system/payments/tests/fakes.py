@@ -34,7 +34,7 @@ from system.payments.ports import (
     Totals,
     Whole,
 )
-from system.platform.cache.cache import Admit, Answer, Loaded, Loader, Outcome
+from system.platform.cache.answers import Admit, Answer, Loaded, Loader, Outcome
 from system.platform.cache.keys import Entry
 
 START = datetime(2026, 1, 17, 10, tzinfo=UTC)

@@ -15,7 +15,7 @@ from system.payments.ports import ReportQuery
 from system.payments.service.reading import day_or_moment
 from system.payments.tests.desk import ADMIN, CUSTOMER, OTHER, VENDOR, Desk, person
 from system.payments.tests.fakes import START
-from system.platform.cache.cache import Outcome
+from system.platform.cache.answers import Outcome
 
 SELLER = Actor(VENDOR, ActorRole.VENDOR)
 DAY = (datetime(2026, 1, 17, tzinfo=UTC), datetime(2026, 1, 17, 23, 59, 59, 999000, UTC))

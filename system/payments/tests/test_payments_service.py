@@ -15,7 +15,7 @@ from system.payments.ports import ListQuery
 from system.payments.service.reading import normal_form
 from system.payments.tests.desk import ADMIN, CUSTOMER, OTHER, VENDOR, Desk, draft, person, refused
 from system.payments.tests.fakes import START
-from system.platform.cache.cache import Outcome
+from system.platform.cache.answers import Outcome
 from system.platform.events import catalogue
 from system.platform.http.errors import ApiError
 

@@ -28,20 +28,21 @@ import asyncio
 import contextlib
 import functools
 import logging
-import random
 import time
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from enum import Enum
-from typing import Final, Protocol, cast
+from collections.abc import Awaitable
+from typing import Final, cast
 
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
+from system.platform.cache.answers import Admit, Answer, Loaded, Loader, Outcome, answered
 from system.platform.cache.circuit import Circuit
+from system.platform.cache.condition import CacheHealth, Statistics
 from system.platform.cache.keys import TAG_TTL_S, Entry, cache_types
+from system.platform.cache.notices import Notices, NullNotices
 from system.platform.cache.patience import Patience
-from system.platform.cache.scripts import EPOCH_LENGTH, NO_GENERATION, Script, crowded, scripts_of
+from system.platform.cache.scripts import NO_GENERATION, Script, crowded, scripts_of
+from system.platform.cache.stored import Found, Landed, fresh_epoch, pack, unpack
 from system.platform.observability.metrics import (
     CACHE_HITS_TOTAL,
     CACHE_MISSES_TOTAL,
@@ -70,135 +71,8 @@ _misses: Final = functools.cache(CACHE_MISSES_TOTAL.labels)
 _duration: Final = functools.cache(CACHE_OPERATIONS_DURATION_SECONDS.labels)
 
 
-class Outcome(Enum):
-    """Where an answer came from; the values of `X-Cache` (R6.1)."""
-
-    HIT = "HIT"
-    MISS = "MISS"
-    BYPASS = "BYPASS"
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """What a loader read from the database.
-
-    Attributes:
-        body: bytes to serve as they are.
-        tags: tags only the value tells, beside those of the entry.
-        note: a few bytes kept beside the body, for checks that should not decode it.
-    """
-
-    body: bytes
-    tags: tuple[str, ...] = ()
-    note: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a read gives.
-
-    Attributes:
-        body: bytes as loaded.
-        note: as loaded.
-        outcome: for the `X-Cache` header.
-    """
-
-    body: bytes
-    note: bytes
-    outcome: Outcome
-
-
-@dataclass(frozen=True, slots=True)
-class Statistics:
-    """What became of the reads of one `cache_type` in this process, since its start.
-
-    Attributes:
-        hits: answers with HIT.
-        misses: answers with MISS.
-        bypasses: answers with BYPASS, whatever the reason.
-        entries: entries in Redis now, of all processes, those no longer trusted included until
-            they expire; None if Redis could not be asked.
-    """
-
-    hits: int
-    misses: int
-    bypasses: int
-    entries: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class CacheHealth:
-    """How the cache is at one moment.
-
-    Attributes:
-        reachable: Redis answers within the time-out of R6.9.
-        trusted: what it holds may be served; False while the cache is in doubt.
-    """
-
-    reachable: bool
-    trusted: bool
-
-
-Loader = Callable[[], Awaitable[Loaded]]
-Admit = Callable[[bytes], None]
-
-
-class Notices(Protocol):
-    """A way around Redis by which instances of a service tell each other of doubt."""
-
-    @property
-    def listening(self) -> bool:
-        """Whether notices of others arrive."""
-
-    async def start(self, heard: Callable[[], None]) -> None:
-        """Begin to listen; `heard` is called for each notice and whenever some may be missed."""
-
-    async def announce(self) -> None:
-        """Tell the others; never raises."""
-
-    async def close(self) -> None:
-        """Stop."""
-
-
-class NullNotices:
-    """Tells nobody: for a service of which there is one instance."""
-
-    listening = True
-
-    async def start(self, heard: Callable[[], None]) -> None:
-        """Hear nothing."""
-
-    async def announce(self) -> None:
-        """Tell nobody."""
-
-    async def close(self) -> None:
-        """Nothing to stop."""
-
-
 class _Unavailable(Exception):
     """Redis did not answer as it should; the caller goes on without it."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    generation: bytes
-    value: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Landed:
-    """A finished load: its value, the generation seen before it, and whether it was stored.
-
-    `stored` is None if Redis failed meanwhile.
-    """
-
-    loaded: Loaded
-    generation: bytes
-    stored: bool | None
-
-    def serves(self, generation: bytes) -> bool:
-        """Whether somebody who came at `generation` may have the value."""
-        return self.stored is True or _covers(self.generation, generation)
 
 
 class Cache:
@@ -233,7 +107,7 @@ class Cache:
         self._tag_prefix = f"{service}:tag:"
         self._mark_prefix = f"{service}:done:"
         self._notices: Notices = notices if notices is not None else NullNotices()
-        self._flights: dict[str, asyncio.Task[_Landed]] = {}
+        self._flights: dict[str, asyncio.Task[Landed]] = {}
         # In doubt while the two differ; a start is a doubt, for what the last process knew is lost.
         self._doubts = 1
         self._settled = 0
@@ -358,14 +232,14 @@ class Cache:
 
     async def _read(self, entry: Entry, load: Loader, bypass: bool) -> Answer:
         if bypass or not self.usable:
-            return _answer(await load(), Outcome.BYPASS)
+            return answered(await load(), Outcome.BYPASS)
         for _ in range(_ATTEMPTS):
             started = time.monotonic()
             try:
                 found = await self._look(entry)
             except _Unavailable:
                 break
-            hit = _unpack(found)
+            hit = unpack(found)
             if hit is not None:
                 return hit
             flight = self._flights.get(entry.key)
@@ -377,45 +251,43 @@ class Cache:
             landed = await asyncio.shield(flight)
             if landed.stored is None:
                 if leads:
-                    return _answer(landed.loaded, Outcome.BYPASS)
+                    return answered(landed.loaded, Outcome.BYPASS)
                 break
             if leads:
-                return _answer(landed.loaded, Outcome.MISS)
+                return answered(landed.loaded, Outcome.MISS)
             if landed.serves(found.generation):
-                return _answer(landed.loaded, Outcome.HIT)
-        return _answer(await load(), Outcome.BYPASS)
+                return answered(landed.loaded, Outcome.HIT)
+        return answered(await load(), Outcome.BYPASS)
 
     def _take_off(
         self, entry: Entry, load: Loader, generation: bytes, timeout_s: float
-    ) -> asyncio.Task[_Landed]:
+    ) -> asyncio.Task[Landed]:
         task = asyncio.create_task(self._fly(entry, load, generation, timeout_s))
         self._flights[entry.key] = task
         task.add_done_callback(lambda done: self._land(entry.key, done))
         return task
 
-    def _land(self, key: str, task: asyncio.Task[_Landed]) -> None:
+    def _land(self, key: str, task: asyncio.Task[Landed]) -> None:
         del self._flights[key]
         if not task.cancelled():
             task.exception()  # seen, also when everybody who waited has gone
 
-    async def _fly(
-        self, entry: Entry, load: Loader, generation: bytes, timeout_s: float
-    ) -> _Landed:
+    async def _fly(self, entry: Entry, load: Loader, generation: bytes, timeout_s: float) -> Landed:
         for attempt in range(1, _ATTEMPTS + 1):
             loaded = await load()
             if not self.usable:
-                return _Landed(loaded, generation, None)
+                return Landed(loaded, generation, None)
             try:
                 present = await self._store(entry, loaded, generation, timeout_s)
             except _Unavailable:
-                return _Landed(loaded, generation, None)
+                return Landed(loaded, generation, None)
             if not present:
-                return _Landed(loaded, generation, True)
+                return Landed(loaded, generation, True)
             if attempt == _ATTEMPTS or present == NO_GENERATION:
                 break
             # Outdated by a write meanwhile: what is read from here on includes it.
             generation = present
-        return _Landed(loaded, generation, False)
+        return Landed(loaded, generation, False)
 
     async def _invalidate(self, tags: tuple[str, ...], once: str | None) -> None:
         mark = "" if once is None else self._mark_prefix + once
@@ -426,7 +298,7 @@ class Cache:
                 await self._run(
                     self._scripts.remove,
                     [self._generation_key, *(self._tag_prefix + tag for tag in tags)],
-                    [_fresh_epoch(), str(TAG_TTL_S), mark],
+                    [fresh_epoch(), str(TAG_TTL_S), mark],
                     ("invalidate", OTHER),
                     timeout_s,
                 )
@@ -434,19 +306,19 @@ class Cache:
         self.doubt()
         await self._notices.announce()
 
-    async def _look(self, entry: Entry) -> _Found:
+    async def _look(self, entry: Entry) -> Found:
         generation, value = cast(
             "list[bytes | None]",
             await self._run(
                 self._scripts.look,
                 [entry.key, self._generation_key],
-                [_fresh_epoch()],
+                [fresh_epoch()],
                 ("get", entry.cache_type),
                 min(self._timeout_s, SERVICE_READ_S),
             ),
         )
         assert generation is not None, "the script makes a generation where there is none"
-        return _Found(generation, value)
+        return Found(generation, value)
 
     async def _store(
         self, entry: Entry, loaded: Loaded, generation: bytes, timeout_s: float
@@ -459,7 +331,7 @@ class Cache:
                 [entry.key, self._generation_key, *(self._tag_prefix + tag for tag in tags)],
                 [
                     generation,
-                    _pack(generation, loaded),
+                    pack(generation, loaded),
                     str(entry.ttl_s),
                     str(TAG_TTL_S),
                     crowded(),
@@ -548,37 +420,6 @@ class Cache:
 
     async def _renew(self) -> None:
         # Before the scripts: an instance that finds them must find the new epoch as well.
-        await self._redis.set(self._generation_key, f"{_fresh_epoch()}.0")
+        await self._redis.set(self._generation_key, f"{fresh_epoch()}.0")
         for script in (self._scripts.look, self._scripts.store, self._scripts.remove):
             await cast("Awaitable[object]", self._redis.script_load(script.text))
-
-
-def _fresh_epoch() -> str:
-    # Unique, but no secret: nobody is kept out by it.
-    return f"{random.getrandbits(4 * EPOCH_LENGTH):0{EPOCH_LENGTH}x}"
-
-
-def _covers(loaded_at: bytes, came_at: bytes) -> bool:
-    """Whether a load that saw one generation before it began includes all removals of another."""
-    loaded_epoch, _, loaded_count = loaded_at.partition(b".")
-    came_epoch, _, came_count = came_at.partition(b".")
-    return loaded_epoch == came_epoch and int(loaded_count) >= int(came_count)
-
-
-def _pack(generation: bytes, loaded: Loaded) -> bytes:
-    return b"".join(
-        (generation[:EPOCH_LENGTH], len(loaded.note).to_bytes(2), loaded.note, loaded.body)
-    )
-
-
-def _unpack(found: _Found) -> Answer | None:
-    value = found.value
-    if value is None or value[:EPOCH_LENGTH] != found.generation[:EPOCH_LENGTH]:
-        return None
-    start = EPOCH_LENGTH + 2
-    body = start + int.from_bytes(value[EPOCH_LENGTH:start])
-    return Answer(value[body:], value[start:body], Outcome.HIT)
-
-
-def _answer(loaded: Loaded, outcome: Outcome) -> Answer:
-    return Answer(loaded.body, loaded.note, outcome)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import asyncpg
 
@@ -16,6 +16,38 @@ _ANNOUNCE_TIMEOUT_S: Final = 0.5
 _RETRY_S: Final = 1.0
 
 _log = logging.getLogger(__name__)
+
+
+class Notices(Protocol):
+    """A way around Redis by which instances of a service tell each other of doubt."""
+
+    @property
+    def listening(self) -> bool:
+        """Whether notices of others arrive."""
+
+    async def start(self, heard: Callable[[], None]) -> None:
+        """Begin to listen; `heard` is called for each notice and whenever some may be missed."""
+
+    async def announce(self) -> None:
+        """Tell the others; never raises."""
+
+    async def close(self) -> None:
+        """Stop."""
+
+
+class NullNotices:
+    """Tells nobody: for a service of which there is one instance."""
+
+    listening = True
+
+    async def start(self, heard: Callable[[], None]) -> None:
+        """Hear nothing."""
+
+    async def announce(self) -> None:
+        """Tell nobody."""
+
+    async def close(self) -> None:
+        """Nothing to stop."""
 
 
 class PostgresNotices:

@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 import msgspec
 from litestar import Request, Router, get, put
 
-from system.platform.cache.cache import Answer
+from system.platform.cache.answers import Answer
 from system.platform.http.errors import Issue
 from system.platform.http.openapi import operation
 from system.platform.http.replies import Reply, success

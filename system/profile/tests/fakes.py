@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from system.platform.cache.cache import Admit, Answer, Loaded, Loader, Outcome
+from system.platform.cache.answers import Admit, Answer, Loaded, Loader, Outcome
 from system.platform.cache.keys import Entry
 from system.profile.domain import Profile
 

@@ -7,7 +7,7 @@ import asyncio
 import msgspec
 import pytest
 
-from system.platform.cache.cache import Outcome
+from system.platform.cache.answers import Outcome
 from system.platform.http.errors import ApiError
 from system.profile import service
 from system.profile.domain import UserDeleted

@@ -16,15 +16,10 @@ from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 
 from system.platform.cache import keys
-from system.platform.cache.cache import (
-    REDIS_TIMEOUT_S,
-    Answer,
-    Cache,
-    Loaded,
-    NullNotices,
-    Outcome,
-)
+from system.platform.cache.answers import Answer, Loaded, Outcome
+from system.platform.cache.cache import REDIS_TIMEOUT_S, Cache
 from system.platform.cache.circuit import PAUSE_S
+from system.platform.cache.notices import NullNotices
 from system.platform.redis_connection import connect
 
 # Where time is not the subject, a busy machine must not look like a Redis that is away.

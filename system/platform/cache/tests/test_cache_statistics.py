@@ -10,7 +10,9 @@ from typing import Protocol
 import pytest
 
 from system.platform.cache import keys
-from system.platform.cache.cache import Cache, CacheHealth, Loaded, Statistics
+from system.platform.cache.answers import Loaded
+from system.platform.cache.cache import Cache
+from system.platform.cache.condition import CacheHealth, Statistics
 
 # Where time is not the subject, a busy machine must not look like a Redis that is away.
 PATIENT_S = 2.0

@@ -9,7 +9,8 @@ from typing import Protocol
 import pytest
 from redis.exceptions import RedisError
 
-from system.platform.cache.cache import Cache, Loaded, Outcome
+from system.platform.cache.answers import Loaded, Outcome
+from system.platform.cache.cache import Cache
 from system.platform.cache.circuit import PAUSE_S, Circuit, GuardedRedis
 from system.platform.cache.keys import Entry
 from system.platform.cache.probing import Probing
