@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import re
+import socket
 import time
 from pathlib import Path
 
@@ -255,6 +257,51 @@ def test_r5_16_one_of_two_gateways_gone(edge_folder: Path) -> None:
         second.stop()
 
     assert statuses == [200] * 40
+
+
+def test_r5_16_a_silent_gateway_is_passed_over(edge_folder: Path) -> None:
+    """Nothing was sent to whom no connection was made; whoever got a request is the only one."""
+    folder = edge_folder / "silent"
+    folder.mkdir()
+
+    def shorter(text: str) -> str:
+        for was, now in (
+            ("proxy_connect_timeout 5s", "proxy_connect_timeout 1s"),
+            ("proxy_next_upstream_timeout 10s", "proxy_next_upstream_timeout 2s"),
+            ("proxy_read_timeout 60s", "proxy_read_timeout 3s"),
+        ):
+            assert was in text
+            text = text.replace(was, now)
+        return text
+
+    second = StandIn()
+    second.start()
+    with (
+        contextlib.ExitStack() as kept,
+        running_edge(folder, shorter, second_gateway=f"127.0.0.1:{second.port}") as edge,
+    ):
+        with edge.client() as client:
+            assert client.get("/api/silent").status_code == 504
+        heard = [*edge.upstream.heard, *second.heard]
+        assert [one.target for one in heard] == ["/api/silent"]
+
+        second.stop()
+        silent = kept.enter_context(socket.create_server(("127.0.0.1", second.port), backlog=0))
+        silent.settimeout(0)
+        while _is_connected(kept, silent.getsockname()):
+            pass  # until its queue is full, and the system lets handshakes go unanswered
+        with edge.client() as client:
+            assert [client.post("/api/x").status_code for _ in range(6)] == [200] * 6
+        assert max(line["requestSeconds"] for line in edge.log_lines()[-6:]) >= 1, "it was tried"
+
+
+def _is_connected(kept: contextlib.ExitStack, place: tuple[str, int]) -> bool:
+    """Take a place in a server's queue; false when there is none left."""
+    try:
+        kept.enter_context(socket.create_connection(place, 0.5))
+    except TimeoutError:
+        return False
+    return True
 
 
 def test_r5_32_slow_clients(impatient_edge: Edge) -> None:
