@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import httpx
 
 from harness.probe import CouldNotObserve, Exchange, exchange
@@ -49,15 +51,31 @@ def remove_device(client: httpx.Client, session: Session, device: str) -> Exchan
     return exchange(client, "DELETE", f"/api/auth/devices/{device}", headers=session.headers)
 
 
-def update_profile(client: httpx.Client, session: Session, bio: str) -> Exchange:
+def update_profile(
+    client: httpx.Client, session: Session, bio: str, *, headers: Mapping[str, str] | None = None
+) -> Exchange:
     """The owner changes his profile."""
-    return exchange(client, "PUT", "/api/profile", headers=session.headers, json={"bio": bio})
+    sent = {**session.headers, **(headers or {})}
+    return exchange(client, "PUT", "/api/profile", headers=sent, json={"bio": bio})
 
 
 def prefer(client: httpx.Client, session: Session, language: str) -> Exchange:
     """The owner chooses a language."""
     path = "/api/profile/preferences"
     return exchange(client, "PUT", path, headers=session.headers, json={"language": language})
+
+
+def set_config(
+    client: httpx.Client,
+    admin: Session,
+    key: str,
+    value: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+) -> Exchange:
+    """An administrator gives a configuration key a value."""
+    sent = {**admin.headers, **(headers or {})}
+    return exchange(client, "PUT", f"/api/admin/config/{key}", headers=sent, json={"value": value})
 
 
 def rotate_keys(client: httpx.Client, admin: Session, kind: str) -> str:
