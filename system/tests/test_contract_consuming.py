@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shlex
 import subprocess
@@ -17,7 +18,7 @@ import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
 from system.conftest import RunningStack
-from system.tests.desks import SERVICES, new_key, until
+from system.tests.desks import SERVICES, Desk, new_key, until
 from system.tests.test_contract_publishing import (
     DEAD,
     EVERY_QUEUE,
@@ -176,6 +177,40 @@ def test_r3_52_r3_53_probes_leave_nothing_and_are_unknown_when_diagnostics_are_o
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "NOT_FOUND")
     finally:
         well.restart("profile")
+
+
+def test_r3_42_a_revocation_that_is_told_stands_in_redis(
+    well: RunningStack, desk: Desk, channel: BlockingChannel
+) -> None:
+    """As after a crash between commit and mirror: the event alone closes the session."""
+    session = desk.write("auth", new_key()).json()["data"]
+    token, user = session["accessToken"], session["user"]["id"]
+
+    def answer() -> httpx.Response:
+        headers = {"Authorization": f"Bearer {token}"}
+        return desk.http.get("/api/profile", headers=headers)
+
+    assert answer().status_code == 200
+    event = envelope(
+        "session.revoked",
+        userId=user,
+        sessionId=sid_of(token),
+        deviceId=None,
+        reason="session_revoked",
+        timestamp="2026-01-17T10:00:00.000Z",
+    )
+
+    send(channel, event, "auth.session.revoked")
+
+    until(lambda: answer().status_code == 401, 5)
+    assert answer().json()["error"]["code"] == "TOKEN_REVOKED"
+
+
+def sid_of(token: str) -> str:
+    """The session that a token belongs to."""
+    claims = token.split(".")[1]
+    found: dict[str, str] = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))
+    return found["sid"]
 
 
 def dlq(stack: RunningStack, *arguments: str) -> subprocess.CompletedProcess[str]:

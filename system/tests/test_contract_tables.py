@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from system.conftest import RunningStack
+from system.tests.desks import SERVICES, Desk, new_key
 
 pytestmark = pytest.mark.platform
 
-SERVICES = ("auth", "payments", "admin", "profile")
 TIME = "timestamp(3) with time zone"
 # `?` is nullable, as in the contract; a default is shown where the contract names one.
 ADMIN = {
@@ -130,6 +131,34 @@ def test_r2_15_to_r2_20_tables_are_the_contracted_ones(
     assert seen == columns
     assert keys == KEYS[table]
     assert leading >= INDEXED.get(table, set())
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_r2_1_updated_at_changes_with_every_write(
+    stack: RunningStack, desk: Desk, service: str
+) -> None:
+    """In each table that has it, whatever the statement says; of UTC, to the millisecond."""
+    assert desk.write(service, new_key()).is_success
+    with psycopg.connect(stack.database(service)) as db:
+        tables = db.execute(
+            "SELECT table_name, datetime_precision FROM information_schema.columns"
+            " WHERE column_name = 'updated_at' AND table_schema = 'public'"
+        ).fetchall()
+        touched = {
+            table: db.execute(
+                sql.SQL(
+                    "UPDATE {0} SET updated_at = '2020-01-01Z' WHERE ctid = (SELECT ctid FROM {0}"
+                    " LIMIT 1) RETURNING updated_at > now() - interval '1 s'"
+                ).format(sql.Identifier(table))
+            ).fetchall()
+            for table, _ in tables
+            # A copy keeps its owner's times, as an administrator is shown them (R1.125).
+            if (service, table) != ("admin", "users")
+        }
+        db.rollback()
+
+    assert set(map(str, touched.values())) == {"[(True,)]"}
+    assert {precision for _, precision in tables} == {3}
 
 
 @pytest.mark.parametrize(
