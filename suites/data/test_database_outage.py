@@ -116,10 +116,24 @@ def observe(trial: Trial) -> dict[str, Any]:
         except EngineFailed as error:
             raise CouldNotObserve(str(error)) from error
         trial.progress("every write is looked for")
-        audited = writers.audited(client, limits["audit_seconds"])
-        kept = writers.kept(client)
         after, between = restarts.uptimes(urls), time.monotonic() - began
-        again = writers.sent_again(client, limits["sent_again"])
+        unread, writes, again = "", {}, {}
+        try:
+            audited = writers.audited(client, limits["audit_seconds"])
+            kept = writers.kept(client)
+            again = writers.sent_again(client, limits["sent_again"])
+        except CouldNotObserve as error:
+            unread = str(error)  # what has not healed cannot be read; all else was seen
+        else:
+            writes = {
+                service: {
+                    "answers": database_outages.answers_by_phase(writers, service, seen),
+                    "accepted": sum(write.accepted for write in writers.writes[service]),
+                    "audited": audited[service],
+                    "kept": kept[service],
+                }
+                for service in writers.services
+            }
     due = datetime.fromisoformat(measured.summary.started).timestamp()
     return {
         "timeout": trial.target.settings.upstream_timeout_ms / 1000,
@@ -128,15 +142,8 @@ def observe(trial: Trial) -> dict[str, Any]:
         "samples": "samples",
         "started": due,
         "outages": seen,
-        "writes": {
-            service: {
-                "answers": database_outages.answers_by_phase(writers, service, seen),
-                "accepted": sum(write.accepted for write in writers.writes[service]),
-                "audited": audited[service],
-                "kept": kept[service],
-            }
-            for service in writers.services
-        },
+        "writes": writes,
+        "unread": unread,
         "again": again,
         "absent": {
             name: why
@@ -427,6 +434,10 @@ def _judge_healing(tally: Tally, name: str, outage: Mapping[str, Any], limits: L
 
 
 def _judge_writes(tally: Tally, evidence: Evidence, limits: Limits) -> None:
+    if unread := evidence.get("unread", ""):
+        for subject in (*(f"writes to {service}" for service in SERVICES), AGAIN):
+            tally.unproven(subject, unread)
+        return
     for service in SERVICES:
         subject = f"writes to {service}"
         writes = evidence["writes"].get(service)

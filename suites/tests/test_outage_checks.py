@@ -117,6 +117,18 @@ ME = "outages|auth pause|operations|GET /api/auth/me"
         pytest.param(
             {"writes|admin|accepted": 3}, Verdict.INCONCLUSIVE, "accepted writes", id="few writes"
         ),
+        pytest.param(
+            {"unread": "payments: seen 503"},
+            Verdict.INCONCLUSIVE,
+            "payments: seen 503",
+            id="not read back",
+        ),
+        pytest.param(
+            {"unread": "payments: seen 503", "outages|payments stop|healed|ready": 15.0},
+            Verdict.FAIL,
+            "healing",
+            id="not healed, and so not read back",
+        ),
         pytest.param({"again|not_once": 1}, Verdict.FAIL, "exactly once", id="paid twice"),
         pytest.param(
             {"uptimes|after|payments": [1.0]}, Verdict.FAIL, "younger", id="was restarted"
