@@ -71,9 +71,15 @@ def disturb(
         UnknownPart: the part has no such dependency.
         StackNotThere: the stack was not started.
         PartFailed: the part does not run, or the rules could not be made.
+        StackError: the stack is of a time before this.
     """
     port = port_of(part, dependency)
-    image = state.read()[IMAGE]
+    image = state.read().get(IMAGE)
+    if image is None:
+        raise StackError(
+            f"the stack was started before there were faults: its document has no {IMAGE}; `down` "
+            "and `up` start it anew"
+        )
     words = [str(port), act] + ([] if amount is None else [f"{amount:g}"])
 
     def on(member: str) -> None:

@@ -246,6 +246,17 @@ def test_a_helper_disturbs_the_network_of_the_part(state: StateFolder, helpers: 
     assert helper["State"]["Running"]
 
 
+def test_a_stack_of_former_times_has_no_faults(state: StateFolder, helpers: FakeEngine) -> None:
+    """It does not know what a helper is made of, and says what to do."""
+    document = state.read()
+    del document[network_faults.IMAGE]
+    state.write(document)
+
+    with pytest.raises(StackError, match=r"no FAULTS_IMAGE; `down` and `up`"):
+        network_faults.disturb(state, "payments", "redis", "cut")
+    assert [c for c in helpers.containers.values() if "body" in c] == []
+
+
 def test_one_fault_for_each_way_is_in_force(state: StateFolder, helpers: FakeEngine) -> None:
     """The next replaces it; another way keeps its own; what heals goes, too."""
 
