@@ -26,6 +26,10 @@ _MAX_CONNECTIONS: Final = 64
 _PINGING_S: Final = 0.8
 
 
+class NotAsked(RedisConnectionError):
+    """Redis failed a moment ago and was not asked again: nothing new is known of it."""
+
+
 class _SharedWire(Redis):
     """A client whose commands share one connection, and are spans of the request (R7.18).
 

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from redis.asyncio import Redis
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
+
+from system.platform.redis_connection import NotAsked
 
 # R6.9: after so many failures in a row nobody waits any more, until a probe succeeds.
 FAILURES_TO_OPEN: Final = 3
@@ -79,11 +80,12 @@ class GuardedRedis(Redis):
         """Run a command.
 
         Raises:
-            redis.exceptions.ConnectionError: the circuit is open, or as always.
+            NotAsked: Redis failed lately.
+            redis.exceptions.RedisError: as always.
         """
         circuit = self._circuit
         if not circuit.allows:
-            raise RedisConnectionError("not asked: Redis failed a moment ago")
+            raise NotAsked("not asked: Redis failed a moment ago")
         started = circuit.clock()
         try:
             answer = await self._redis.execute_command(*args, **options)  # type: ignore[no-untyped-call] # redis has no types here

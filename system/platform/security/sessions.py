@@ -31,6 +31,7 @@ from redis.exceptions import RedisError
 
 from system.platform.http import client, errors
 from system.platform.observability import correlation
+from system.platform.redis_connection import NotAsked
 from system.platform.security.tokens import Claims
 
 EPOCH_KEY: Final = "session:epoch"
@@ -113,6 +114,8 @@ class _Mirror:
             return SessionState.UNTOLD
         try:
             epoch, state = await self._redis.mget(EPOCH_KEY, state_key(session_id))
+        except NotAsked:
+            return SessionState.UNTOLD
         except (RedisError, OSError, TimeoutError):
             self._failed()
             return SessionState.UNTOLD
@@ -204,6 +207,9 @@ class SessionVerifier:
             mirrored is SessionState.OPEN and self._mirror.distrusted
         ):
             told = await self._ask_auth(session_id)
+            if told is mirrored is SessionState.UNTOLD:
+                # Redis may have been late just once, and has had time since.
+                mirrored = await self._mirror.look(session_id)
             # With auth-service away too, a mirror that answers is the best there is.
             state = mirrored if told is SessionState.UNTOLD else told
         if state is SessionState.OPEN:

@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from system.platform.http.errors import ApiError
+from system.platform.redis_connection import NotAsked
 from system.platform.security.principal import (
     Authenticator,
     Principal,
@@ -58,13 +59,18 @@ class FakeRedis:
 
     entries: dict[str, bytes] = field(default_factory=dict)
     down: bool = False
+    late: int = 0  # how many of the next answers do not come
+    error: Exception = field(default_factory=lambda: RedisConnectionError("down"))
     asked: int = 0
 
     async def mget(self, *keys: str) -> list[bytes | None]:
         self.asked += 1
         await asyncio.sleep(0)
         if self.down:
-            raise RedisConnectionError("down")
+            raise self.error
+        if self.late:
+            self.late -= 1
+            raise TimeoutError
         return [self.entries.get(key) for key in keys]
 
 
@@ -244,6 +250,33 @@ async def test_one_late_answer_does_not_turn_redis_off(parts: Parts, auth: FakeA
 
     assert await parts.verdict() == "open"
     assert (parts.redis.asked, auth.asked) == (2, 1)
+
+
+async def test_redis_that_is_not_asked_has_not_failed_again(parts: Parts, auth: FakeAuth) -> None:
+    """Whoever shares a circuit sees one late answer as one, however often it refuses meanwhile."""
+    mirror(parts, open_value("e1"))
+    auth.states[SID] = True
+    parts.redis.down = True
+    await parts.verdict()
+    parts.redis.error = NotAsked("a moment ago")
+    for _ in range(3):
+        parts.clock.now += 0.45
+        assert await parts.verdict() == "open"
+    parts.redis.down = False
+    parts.clock.now += 0.45
+
+    assert await parts.verdict() == "open"
+    assert auth.asked == 4, "Redis was believed at once"
+
+
+async def test_a_late_redis_is_asked_again_when_auth_service_cannot_tell(parts: Parts) -> None:
+    """One late answer of Redis while auth-service is away is no 503."""
+    mirror(parts, open_value("e1"))
+    parts.verifier._auth_urls = ("http://127.0.0.1:1",)
+    parts.redis.late = 1
+
+    assert await parts.verdict() == "open"
+    assert parts.redis.asked == 2
 
 
 async def test_both_down_is_unavailable(parts: Parts, auth: FakeAuth) -> None:
