@@ -535,6 +535,10 @@ def pytest_runtest_makereport(
     if call.when == "teardown" or (call.when == "setup" and call.excinfo is not None):
         kept.extend(outcome for outcome in decided if outcome not in kept)
     item.stash[_OUTCOMES] = decided
+    if report.failed and {outcome.verdict for outcome in decided} == {Verdict.NOT_APPLICABLE}:
+        # What does not apply did not fail: `--last-failed` must not judge it again.
+        report.outcome = "skipped"
+        report.longrepr = (str(item.path), item.location[1] or 0, decided[0].reason)
     return report
 
 

@@ -169,6 +169,23 @@ def test_an_area_without_a_pass_is_eight(suite: Suite, trial_run: Run) -> None:
     assert _verdicts(document) == {"one": "PASS", "two": "NOT_APPLICABLE"}
 
 
+def test_a_second_look_is_at_what_did_not_pass(suite: Suite, trial_run: Run) -> None:
+    """What passed and what does not apply have no need of it."""
+    target = (
+        'schema = 1\n[http]\norigin = "https://localhost:9"\n[parts]\ngraphql = "not built yet"\n'
+    )
+    suite("one")
+    suite("two", area="api", extra='parts=("graphql",)')
+    suite("three", FAILS)
+    suite("four", "def test_it(trial):\n    1 / 0")
+    trial_run("-p", "cacheprovider", target_text=target)
+
+    code, document, _ = trial_run("-p", "cacheprovider", "--last-failed")
+
+    assert _verdicts(document) == {"three": "FAIL", "four": "INCONCLUSIVE"}
+    assert code == 1
+
+
 @pytest.mark.parametrize(
     ("extra", "target", "words"),
     [
