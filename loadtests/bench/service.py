@@ -57,6 +57,7 @@ class Subject:
     p95: dict[float, list[float]] = field(default_factory=lambda: {CALM: [], BUSY: []})
 
     def __post_init__(self) -> None:
+        # As long as it is asked later, with one reading of its metrics as then.
         self._idle = self._cpu_during(lambda: time.sleep(SECONDS))
 
     def ask(self, rate: float, folder: Path) -> None:

@@ -121,6 +121,7 @@ def observe(trial: Trial) -> dict[str, Any]:
                 began = time.monotonic()
                 disturbed["cut off"] = write(limits["writes"])
                 cut["connected"] = _connected(trial)
+                # The outage itself: between two of TCP's own repeats (thresholds.toml).
                 time.sleep(max(0.0, began + limits["cut_seconds"] - time.monotonic()))
                 cut["seconds"] = round(time.monotonic() - began, 1)
             healed = time.monotonic()

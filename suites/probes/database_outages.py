@@ -58,6 +58,7 @@ def observe(
                 }
                 asked = _rounds(pool, mine, askers, down + trial.limits["outage_seconds"])
                 meanwhile = {name: found.result() for name, found in asked.items()}
+                # The load goes on meanwhile; this is how long it meets the outage.
                 time.sleep(max(0.0, down + trial.limits["outage_seconds"] - time.time()))
                 reached["down"] = proof.result()
             finally:
